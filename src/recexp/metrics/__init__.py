@@ -1,0 +1,1 @@
+"""Metrics: exact, global over all processes, accumulated on the device."""

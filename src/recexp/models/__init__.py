@@ -1,0 +1,1 @@
+"""Models: one file per word of ``model=``, each with its network and its loss."""

@@ -1,0 +1,46 @@
+"""Rows of an embedding table, with a gradient that is written where the last one was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+
+class _Rows(Function):
+    """The gather; its backward adds to ``table.grad`` itself, so that no table-sized tensor is ever allocated."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, ids: Tensor, padded: bool) -> Tensor:
+        ctx.table, ctx.padded = table, padded
+        ctx.save_for_backward(ids)
+        return table.index_select(0, ids.reshape(-1)).view(*ids.shape, table.shape[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:
+        (ids,), table = ctx.saved_tensors, ctx.table
+        if table.grad is None:
+            table.grad = torch.zeros_like(table)
+        table.grad.index_add_(0, ids.reshape(-1), gradients[0].reshape(-1, table.shape[1]))
+        if ctx.padded:
+            table.grad[0].zero_()
+        return None, None, None
+
+
+def table_rows(table: Tensor, ids: Tensor, *, padded: bool) -> Tensor:
+    """Rows of a table, ``[*ids.shape, D]``; with ``padded``, row 0 gets no gradient.
+
+    On a CPU the usual backward pass spends more time in fresh pages for a gradient of the table's size than
+    in arithmetic. Other devices sum rows in parallel, where only their own operator is deterministic; and
+    DistributedDataParallel has to see the gradient pass through autograd.
+    """
+    in_place = table.device.type == "cpu" and table.is_leaf and torch.is_grad_enabled() and table.requires_grad
+    if not in_place or distributed.is_initialized():
+        return functional.embedding(ids, table, padding_idx=0 if padded else None)
+    rows: Tensor = _Rows.apply(table, ids, padded)
+    return rows

@@ -1,0 +1,1 @@
+"""Problems: the contract between a dataset and a model."""

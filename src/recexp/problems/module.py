@@ -1,0 +1,154 @@
+"""The step that every problem shares: blocks of updates with accumulation, clipping and a running loss."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from recexp.problems.schedule import Block, Update
+
+
+class Network(Protocol):
+    """What the shared step needs of a model."""
+
+    #: ``mean`` or ``sum`` of the rows' losses over a batch.
+    reduction: str
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameters for the optimiser: ``params``, and ``l2`` where a group has a penalty l2 * sum(w^2)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Bound on the gradients: the norm of all, of each tensor, or each value."""
+
+    value: float
+    algorithm: str
+
+    def apply(self, parameters: list[nn.Parameter]) -> None:
+        """Clip in place."""
+        if self.algorithm == "value":
+            nn.utils.clip_grad_value_(parameters, self.value)
+        elif self.algorithm == "norm":
+            nn.utils.clip_grad_norm_(parameters, self.value)
+        else:
+            for parameter in parameters:
+                nn.utils.clip_grad_norm_(parameter, self.value)
+
+
+MakeOptimizer = Callable[[list[dict[str, Any]]], tuple[Optimizer, LRScheduler | None]]
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What the step has to know of the trainer's settings."""
+
+    make_optimizer: MakeOptimizer
+    clip: Clip | None = None
+    log_every_n_steps: int = 50
+
+
+class ProblemModule(LightningModule, ABC):
+    """Lightning module of one problem: the subclass gives the loss of a batch and the evaluation."""
+
+    def __init__(self, settings: StepSettings) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.settings = settings
+        #: Latest metrics, by full name, in double precision (Lightning keeps single).
+        self.results: dict[str, float] = {}
+        #: Finished points of the training loss: (update, mean loss since the last point).
+        self.loss_points: list[tuple[int, Tensor]] = []
+        self._loss_sum: Tensor | None = None
+        self._loss_count = 0
+
+    @property
+    @abstractmethod
+    def reduction(self) -> str:
+        """``mean`` or ``sum``."""
+
+    @abstractmethod
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """As :meth:`Network.parameter_groups`."""
+
+    @abstractmethod
+    def row_losses(self, batch: Any) -> Tensor:
+        """Loss of each row of a batch, [rows]."""
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser, and the schedule where there is one."""
+        optimizer, scheduler = self.settings.make_optimizer(self.parameter_groups())
+        return optimizer if scheduler is None else ([optimizer], [scheduler])
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Nothing to move: loaders build their batches on the device."""
+        return batch
+
+    def training_step(self, block: Block[Any], _: int) -> None:
+        """Run the updates of one block."""
+        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
+        assert not isinstance(optimizer, list)
+        cached_casts = torch.is_autocast_enabled(self.device.type)
+        for update in block.updates:
+            optimizer.zero_grad()
+            loss = self._backward(update)
+            if self.settings.clip is not None:
+                self._clip(optimizer.optimizer, self.settings.clip)
+            optimizer.step()
+            if isinstance(scheduler, LRScheduler):
+                scheduler.step()
+            if cached_casts:
+                # Autocast keeps its copies of the weights until it is left; they are stale after an update.
+                torch.clear_autocast_cache()
+            self._record(loss)
+
+    def _backward(self, update: Update[Any]) -> Tensor:
+        """Gradients of one update; returns its loss over this process's rows, detached."""
+        world = self.trainer.world_size
+        scale = world / update.rows if self.reduction == "mean" else float(world)
+        total: Tensor | None = None
+        for batch in update.batches:
+            loss = self.row_losses(batch).sum() * scale
+            self.manual_backward(loss)
+            total = loss.detach() if total is None else total + loss.detach()
+        assert total is not None
+        return total
+
+    def _clip(self, optimizer: Optimizer, clip: Clip) -> None:
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is not None:
+            scaler.unscale_(optimizer)
+        clip.apply([p for group in optimizer.param_groups for p in group["params"]])
+
+    def _record(self, loss: Tensor) -> None:
+        self._loss_sum = loss.float() if self._loss_sum is None else self._loss_sum + loss
+        self._loss_count += 1
+        if self.global_step % self.settings.log_every_n_steps == 0:
+            self.loss_points.append((self.global_step, self._loss_sum / self._loss_count))
+            self._loss_sum, self._loss_count = None, 0
+
+    def take_loss_points(self) -> list[tuple[int, float]]:
+        """The finished points since the last call. Waits for the device."""
+        points = [(step, float(value)) for step, value in self.loss_points]
+        self.loss_points = []
+        return points
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the unfinished mean of the loss."""
+        total = None if self._loss_sum is None else float(self._loss_sum)
+        checkpoint["running_loss"] = {"sum": total, "count": self._loss_count}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the unfinished mean up again."""
+        running = checkpoint["running_loss"]
+        self._loss_sum = None if running["sum"] is None else torch.tensor(running["sum"], device=self.device)
+        self._loss_count = int(running["count"])

@@ -1,0 +1,38 @@
+"""A problem posed on a dataset for a model: everything that a task needs and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningDataModule
+
+from recexp.problems.module import ProblemModule
+
+#: Makes the network from the sizes that the data decides (``num_users=...``).
+MakeNetwork = Callable[..., torch.nn.Module]
+
+
+@dataclass(frozen=True)
+class Posed:
+    """What the builder of a problem returns.
+
+    Attributes:
+        module: To train and to evaluate.
+        data: Its batches.
+        headline: The metric, ``val/...``, that picks the best checkpoint; higher is better.
+        protocol: What makes two runs' numbers comparable, as plain types; its hash is the run's protocol.
+        explanations: The protocol of each metric in words, by the metric's name without its split.
+        floor: Metrics ``test/...`` of a trivial model, computed on a device; None where switched off.
+        updates: Updates of an epoch.
+    """
+
+    module: ProblemModule
+    data: LightningDataModule
+    headline: str
+    protocol: dict[str, Any]
+    explanations: dict[str, str]
+    floor: Callable[[torch.device], dict[str, float]] | None
+    updates: int

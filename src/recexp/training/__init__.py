@@ -1,0 +1,1 @@
+"""What surrounds the step: checkpoints, resuming, stopping, throughput, reporting."""

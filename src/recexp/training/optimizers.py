@@ -1,0 +1,108 @@
+"""Optimisers and learning-rate schedules from their settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.optim import SGD, Adagrad, Adam, Optimizer, RMSprop
+from torch.optim.lr_scheduler import LambdaLR
+
+from recexp.config.settings import OptimSettings, ScheduleSettings
+from recexp.problems.module import MakeOptimizer
+
+
+def make_optimizer(settings: OptimSettings, total_updates: int | None, *, fused: bool) -> MakeOptimizer:
+    """A function from parameter groups to the optimiser and its schedule.
+
+    A group's ``l2``, the factor of a penalty l2 * sum(w^2), becomes the decay 2 * l2: the same gradient,
+    without computing the penalty.
+
+    Args:
+        settings: What was configured.
+        total_updates: Length of the training, for the schedules that end with it.
+        fused: Use torch's fused kernels where the optimiser has them. They unscale gradients themselves,
+            which excludes clipping them under a loss scale.
+    """
+
+    def make(groups: list[dict[str, Any]]) -> tuple[Optimizer, LambdaLR | None]:
+        prepared = [
+            {"params": group["params"], "weight_decay": settings.weight_decay + 2 * group.get("l2", 0.0)}
+            for group in groups
+        ]
+        optimizer = _BUILDERS[settings.name](prepared, settings, fused)
+        factor = schedule_factor(settings.schedule, settings.lr, total_updates)
+        return optimizer, LambdaLR(optimizer, factor) if factor else None
+
+    return make
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Only what was set: the rest keeps the optimiser's own default."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _adam(groups: list[dict[str, Any]], s: OptimSettings, fused: bool) -> Optimizer:
+    betas = (0.9 if s.beta1 is None else s.beta1, 0.999 if s.beta2 is None else s.beta2)
+    return Adam(groups, lr=s.lr, betas=betas, fused=fused, **_given(eps=s.eps))
+
+
+def _adagrad(groups: list[dict[str, Any]], s: OptimSettings, fused: bool) -> Optimizer:
+    # Only its CPU kernel is fused.
+    on_cpu = all(p.device.type == "cpu" for group in groups for p in group["params"])
+    options = _given(eps=s.eps, initial_accumulator_value=s.initial_accumulator, fused=fused and on_cpu or None)
+    return Adagrad(groups, lr=s.lr, **options)
+
+
+def _sgd(groups: list[dict[str, Any]], s: OptimSettings, fused: bool) -> Optimizer:
+    return SGD(groups, lr=s.lr, fused=fused, **_given(momentum=s.momentum, nesterov=s.nesterov))
+
+
+def _rmsprop(groups: list[dict[str, Any]], s: OptimSettings, fused: bool) -> Optimizer:
+    return RMSprop(groups, lr=s.lr, **_given(alpha=s.alpha, eps=s.eps, momentum=s.momentum))
+
+
+_BUILDERS: dict[str, Callable[[list[dict[str, Any]], OptimSettings, bool], Optimizer]] = {
+    "adam": _adam,
+    "adagrad": _adagrad,
+    "sgd": _sgd,
+    "rmsprop": _rmsprop,
+}
+
+
+def schedule_factor(s: ScheduleSettings, lr: float, total_updates: int | None) -> Callable[[int], float] | None:
+    """The factor on the learning rate before update 0, 1, ...; None where it never changes.
+
+    Raises:
+        ValueError: ``linear`` and ``cosine`` without an end of the training.
+    """
+    if s.name == "constant" and not s.warmup_steps:
+        return None
+    floor = s.min_lr / lr if lr else 0.0
+    if s.name in ("linear", "cosine") and total_updates is None:
+        raise ValueError(f"optim.schedule.name={s.name} needs to know where the training ends")
+    span = max(1, (total_updates or 0) - s.warmup_steps)
+
+    def decayed(update: int) -> float:
+        if s.name == "linear":
+            return 1 - min(update / span, 1.0)
+        if s.name == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * min(update / span, 1.0)))
+        if s.name in ("step", "exponential"):
+            times = update / (s.step_size or 1)
+            return float((s.gamma if s.gamma is not None else 0.1) ** (int(times) if s.name == "step" else times))
+        return 1.0
+
+    def factor(update: int) -> float:
+        if update < s.warmup_steps:
+            return (update + 1) / s.warmup_steps
+        return max(decayed(update - s.warmup_steps), floor)
+
+    return factor
+
+
+def supports_fused(device: torch.device) -> bool:
+    """Whether torch has fused optimiser kernels for this kind of device."""
+    return device.type in ("cpu", "cuda", "mps")
