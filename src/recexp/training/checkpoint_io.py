@@ -27,13 +27,18 @@ class _Hashing(io.RawIOBase):
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream, self.digest = stream, hashlib.sha256()
+        self.error: OSError | None = None
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
         self.digest.update(data)
-        return self.stream.write(data)
+        try:
+            return self.stream.write(data)
+        except OSError as error:
+            self.error = error
+            raise
 
 
 def save(state: dict[str, Any], path: Path) -> None:
@@ -47,7 +52,13 @@ def save(state: dict[str, Any], path: Path) -> None:
     try:
         with atomic_file(path) as stream:
             hashing = _Hashing(stream)
-            torch.save(state, hashing)
+            try:
+                torch.save(state, hashing)
+            except RuntimeError:
+                # torch hides the disk's own error behind one about its archive.
+                if hashing.error is None:
+                    raise
+                raise hashing.error from None
             comment = _MARK + hashing.digest.hexdigest().encode()
             # The archive ends with the length of its comment, 0 so far.
             stream.seek(-2, os.SEEK_END)

@@ -1,0 +1,162 @@
+"""Combinations of options that cannot work, each rule a small function; an option without effect is refused too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from recexp.config import catalogue
+from recexp.config.findings import Findings
+from recexp.config.values import show
+
+Config = Mapping[str, Any]
+Check = Callable[[Config, frozenset[str]], Iterator[str]]
+
+OPTIMISER_OPTIONS = {
+    "adam": {"beta1", "beta2", "eps"},
+    "adagrad": {"initial_accumulator", "eps"},
+    "sgd": {"momentum", "nesterov"},
+    "rmsprop": {"alpha", "eps", "momentum"},
+}
+SCHEDULE_NEEDS = {"step": {"step_size", "gamma"}, "exponential": {"step_size", "gamma"}}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``check`` yields sentences; it is skipped when something that it reads is known to be wrong already."""
+
+    reads: tuple[str, ...]
+    check: Check
+
+
+RULES: list[Rule] = []
+
+
+def broken(config: Config, explicit: frozenset[str], findings: Findings) -> list[str]:
+    """What the rules have to say. ``explicit`` are the keys of the command line."""
+    texts: list[str] = []
+    for rule in RULES:
+        if not any(findings.is_bad(key) for key in rule.reads):
+            texts.extend(rule.check(config, explicit))
+    return texts
+
+
+def _rule(*reads: str) -> Callable[[Check], Check]:
+    def register(check: Check) -> Check:
+        RULES.append(Rule(reads, check))
+        return check
+
+    return register
+
+
+@_rule("model", "dataset")
+def _pair(config: Config, explicit: frozenset[str]) -> Iterator[str]:
+    model, dataset = config["model"], config["dataset"]
+    problem, poses = model.get("problem"), dataset.get("poses") or []
+    if problem not in poses:
+        datasets = [word for word in catalogue.choices("dataset") if problem in _stated("dataset", word, "poses", [])]
+        models = [word for word in catalogue.choices("model") if _stated("model", word, "problem", None) in poses]
+        yield (
+            f"model={model.get('name')} with dataset={dataset.get('name')}: the model solves {problem}, the dataset "
+            f"poses {', '.join(poses) or 'nothing'}. Datasets for this model: {', '.join(datasets) or 'none'}. "
+            f"Models for this dataset: {', '.join(models) or 'none'}."
+        )
+
+
+@_rule("model", "problem")
+def _problem(config: Config, explicit: frozenset[str]) -> Iterator[str]:
+    problem, wanted = config["problem"].get("name"), config["model"].get("problem")
+    if problem != wanted:
+        model = config["model"].get("name")
+        yield f"problem={problem}: the problem follows from the model, and {model} solves {wanted}."
+
+
+@_rule("device", "precision")
+def _precision(config: Config, explicit: frozenset[str]) -> Iterator[str]:
+    precision, device = config["precision"].get("name"), config["device"].get("name")
+    legal = config["device"].get("precisions") or []
+    if precision not in legal:
+        yield (
+            f"precision={precision} with device={device}: cannot work there. "
+            f"Precisions of {device}: {', '.join(legal) or 'none'}."
+        )
+
+
+@_rule("task", "resume", "ckpt")
+def _task_options(config: Config, explicit: frozenset[str]) -> Iterator[str]:
+    task = config["task"]
+    for key in sorted({"resume", "ckpt"} & explicit - set(task.get("options") or [])):
+        users = [word for word in catalogue.choices("task") if key in _stated("task", word, "options", [])]
+        yield f"{key}={show(config[key])}: task={task.get('name')} does not use it; task={' or '.join(users)} does."
+
+
+@_rule("trainer.max_epochs", "trainer.max_steps")
+def _length(config: Config, explicit: frozenset[str]) -> Iterator[str]:
+    if config["trainer"]["max_epochs"] is None and config["trainer"]["max_steps"] is None:
+        yield "trainer.max_epochs and trainer.max_steps are both null: training would never end. Set one of them."
+
+
+@_rule("trainer.limit_train_batches")
+def _limit(config: Config, explicit: frozenset[str]) -> Iterator[str]:
+    limit = config["trainer"]["limit_train_batches"]
+    if limit is not None and not (0 < limit < 1 or (limit >= 1 and float(limit).is_integer())):
+        yield (
+            f"trainer.limit_train_batches={show(limit)}: write a whole number of batches from 1, "
+            "or a share of the epoch between 0 and 1."
+        )
+
+
+@_rule("trainer")
+def _without_effect(config: Config, explicit: frozenset[str]) -> Iterator[str]:
+    trainer = config["trainer"]
+    if trainer["early_stop_min_delta"] and trainer["early_stop_patience"] is None:
+        yield (
+            f"trainer.early_stop_min_delta={show(trainer['early_stop_min_delta'])} has no effect "
+            "without trainer.early_stop_patience: set that too."
+        )
+    if trainer["gradient_clip_algorithm"] != "norm" and trainer["gradient_clip_val"] is None:
+        yield (
+            f"trainer.gradient_clip_algorithm={trainer['gradient_clip_algorithm']} has no effect "
+            "without trainer.gradient_clip_val: set that too."
+        )
+
+
+@_rule("optim")
+def _optimiser(config: Config, explicit: frozenset[str]) -> Iterator[str]:
+    optim = config["optim"]
+    has = OPTIMISER_OPTIONS[optim["name"]]
+    for option in sorted(set().union(*OPTIMISER_OPTIONS.values()) - has):
+        if optim[option] is not None:
+            users = [name for name, options in OPTIMISER_OPTIONS.items() if option in options]
+            yield (
+                f"optim.{option}={show(optim[option])} is an option of {' and '.join(users)}, not of {optim['name']}, "
+                f"which has {', '.join(sorted(has))}. Set optim.{option}=null or another optim.name."
+            )
+    if optim["nesterov"] and not optim["momentum"] and "nesterov" in has:
+        yield "optim.nesterov=true needs optim.momentum above 0."
+
+
+@_rule("optim.schedule")
+def _schedule(config: Config, explicit: frozenset[str]) -> Iterator[str]:
+    schedule = config["optim"]["schedule"]
+    name = schedule["name"]
+    needs = SCHEDULE_NEEDS.get(name, set())
+    for option in ("step_size", "gamma"):
+        if schedule[option] is None and option in needs:
+            yield f"optim.schedule.{option} is needed by optim.schedule.name={name}: set it."
+        if schedule[option] is not None and option not in needs:
+            yield (
+                f"optim.schedule.{option}={show(schedule[option])} is an option of {' and '.join(SCHEDULE_NEEDS)}, "
+                f"not of {name}. Set optim.schedule.{option}=null or another optim.schedule.name."
+            )
+    if name == "constant" and schedule["min_lr"]:
+        yield f"optim.schedule.min_lr={show(schedule['min_lr'])} has no effect with optim.schedule.name=constant."
+
+
+def _stated(group: str, choice: str, key: str, otherwise: Any) -> Any:
+    for file in reversed(list(catalogue.chain(f"{group}/{choice}"))):
+        node = file.tree.get(group)
+        if isinstance(node, Mapping) and key in node:
+            return node[key]
+    return otherwise

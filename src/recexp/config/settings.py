@@ -1,0 +1,149 @@
+"""The settings that every run has, typed. What a model, dataset or device adds stands in its own file under conf/."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def option(
+    default: Any,
+    *,
+    help: str,
+    min: float | None = None,
+    max: float | None = None,
+    choices: tuple[Any, ...] | None = None,
+    identity: bool = True,
+) -> Any:
+    """A dataclass field with its one-line help, its legal values, and whether it can change a result.
+
+    Args:
+        default: Value when nothing is said; a list or dict is copied for each instance.
+        help: One line for ``--help`` and the reference table.
+        min: Smallest legal value, included.
+        max: Largest legal value, included.
+        choices: All legal values, where they can be listed.
+        identity: False for what cannot change a result (paths, logging, worker counts).
+    """
+    metadata = {"help": help, "min": min, "max": max, "choices": choices, "identity": identity}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class TrainerSettings:
+    """The loop: how long, how much of the data, what is watched."""
+
+    max_epochs: int | None = option(None, min=1, help="passes over the training data")
+    max_steps: int | None = option(None, min=1, help="stop after this many updates, whatever max_epochs says")
+    limit_train_batches: float | None = option(
+        None, min=0, help="batches of an epoch to train on: a whole number counts them, a fraction below 1 is a share"
+    )
+    limit_eval_users: int | None = option(None, min=1, help="evaluate on the first so many users only (smoke tests)")
+    accumulate_grad_batches: int = option(1, min=1, help="batches whose gradients make one update")
+    gradient_clip_val: float | None = option(None, min=0, help="clip gradients to this norm or value")
+    gradient_clip_algorithm: str = option(
+        "norm", choices=("norm", "value", "norm_per_tensor"), help="what gradient_clip_val bounds"
+    )
+    eval_every_n_epochs: int = option(1, min=1, help="validate after every so many epochs")
+    early_stop_patience: int | None = option(
+        None, min=1, help="stop after so many validations without improvement of the monitored metric"
+    )
+    early_stop_min_delta: float = option(0.0, min=0, help="what counts as an improvement")
+    monitor: str | None = option(None, help="metric that picks the best checkpoint (default: the problem's headline)")
+    log_every_n_steps: int = option(50, min=1, help="updates between two logged training losses")
+    updates_per_block: int = option(
+        16, min=1, identity=False, help="updates that run inside one Lightning step (amortises the loop's overhead)"
+    )
+    checkpoint_every_n_steps: int | None = option(
+        None, min=1, identity=False, help="also save last.ckpt after so many updates, not only after each epoch"
+    )
+    deterministic: bool = option(False, help="refuse operators that are not deterministic on this device")
+    progress: str = option(
+        "auto", choices=("auto", "bar", "lines", "off"), identity=False, help="bar on a terminal, plain lines elsewhere"
+    )
+
+
+@dataclass
+class ScheduleSettings:
+    """How the learning rate changes with the updates."""
+
+    name: str = option(
+        "constant",
+        choices=("constant", "linear", "cosine", "step", "exponential"),
+        help="shape of the learning rate after the warm-up",
+    )
+    warmup_steps: int = option(0, min=0, help="updates over which the rate rises linearly from 0")
+    step_size: int | None = option(None, min=1, help="updates between two decays (step, exponential)")
+    gamma: float | None = option(None, min=0, max=1, help="factor of one decay (step, exponential)")
+    min_lr: float = option(0.0, min=0, help="floor of the rate")
+
+
+@dataclass
+class OptimSettings:
+    """The optimiser. An option that the chosen one does not have is refused, not ignored."""
+
+    name: str = option("adam", choices=("adam", "adagrad", "sgd", "rmsprop"), help="optimiser")
+    lr: float = option(0.001, min=0, help="learning rate")
+    weight_decay: float = option(0.0, min=0, help="decay on every parameter, added to the gradient (L2, factor 1/2)")
+    momentum: float | None = option(None, min=0, max=1, help="sgd, rmsprop")
+    nesterov: bool | None = option(None, help="sgd")
+    beta1: float | None = option(None, min=0, max=1, help="adam: decay of the first moment")
+    beta2: float | None = option(None, min=0, max=1, help="adam: decay of the second moment")
+    alpha: float | None = option(None, min=0, max=1, help="rmsprop: decay of the squared gradient")
+    initial_accumulator: float | None = option(None, min=0, help="adagrad: start of the sum of squares")
+    eps: float | None = option(None, min=0, help="adam, adagrad, rmsprop: added to the denominator")
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+
+
+@dataclass
+class TrackingSettings:
+    """Where runs are recorded."""
+
+    backend: str = option("mlflow", choices=("mlflow", "off"), identity=False, help="mlflow, or off")
+    uri: str | None = option(
+        None, identity=False, help="tracking server or store (default: MLFLOW_TRACKING_URI, else sqlite in paths.root)"
+    )
+    experiment: str = option("recexp", identity=False, help="MLflow experiment that the run belongs to")
+    run_name: str | None = option(None, identity=False, help="name shown in MLflow (default: model-dataset-seed-id)")
+    drain_timeout: float = option(
+        20.0, min=0, identity=False, help="seconds to wait at the end for a slow server; what is left stays spooled"
+    )
+
+
+@dataclass
+class PathSettings:
+    """Folders. None of them can change a result."""
+
+    root: str = option(".", identity=False, help="folder of runs/, mlflow.db and mlartifacts/")
+    data: str | None = option(None, identity=False, help="folder with your copies of datasets (default: RECEXP_DATA)")
+    cache: str | None = option(
+        None, identity=False, help="folder of downloads and prepared arrays (default: RECEXP_CACHE, ~/.cache/recexp)"
+    )
+
+
+@dataclass
+class Settings:
+    """A whole run. The groups' own keys are checked against the ``_schema_`` of their files."""
+
+    model: dict[str, Any] = field(default_factory=dict)
+    dataset: dict[str, Any] = field(default_factory=dict)
+    problem: dict[str, Any] = field(default_factory=dict)
+    device: dict[str, Any] = field(default_factory=dict)
+    precision: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
+    paths: PathSettings = field(default_factory=PathSettings)
+    seed: int = option(1, min=0, max=2**32 - 1, help="seed of weights, shuffles and negatives")
+    resume: str = option(
+        "false",
+        identity=False,
+        help="true: continue the latest unfinished run of this very configuration; or a run's directory or MLflow id",
+    )
+    ckpt: str = option("best", identity=False, help="task=evaluate: best, last, a file, a run's directory or MLflow id")
+    log_level: str = option(
+        "info", choices=("debug", "info", "warning", "error"), identity=False, help="how much is said on the console"
+    )

@@ -1,0 +1,88 @@
+"""Combinations that cannot work: each rule fires on its own case, and on nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from recexp.config.compose import compose
+from recexp.errors import ConfigError
+
+pytestmark = pytest.mark.usefixtures("house")
+
+Writer = Callable[[Path, dict[str, str]], None]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("dataset=click", "Datasets for this model: shelf. Models for this dataset: beta."),
+        ("problem=guess", "the problem follows from the model, and alpha solves rank"),
+        ("precision=half", "Precisions of box: full."),
+        ("ckpt=last", "task=evaluate does"),
+        ("ckpt=best", "task=train does not use it"),
+        ("task=evaluate resume=true", "task=train does"),
+        ("trainer.max_epochs=null", "would never end"),
+        ("trainer.limit_train_batches=1.5", "a share of the epoch"),
+        ("trainer.limit_train_batches=0", "a share of the epoch"),
+        ("trainer.early_stop_min_delta=0.1", "without trainer.early_stop_patience"),
+        ("trainer.gradient_clip_algorithm=value", "without trainer.gradient_clip_val"),
+        ("optim.momentum=0.9", "optim.momentum=0.9 is an option of sgd and rmsprop, not of adam"),
+        ("optim=sgd optim.beta1=0.9", "not of sgd"),
+        ("optim=sgd optim.nesterov=true", "needs optim.momentum"),
+        ("optim=adagrad optim.alpha=0.9", "not of adagrad"),
+        ("optim.schedule=step optim.schedule.gamma=0.5", "step_size is needed"),
+        ("optim.schedule=exponential optim.schedule.step_size=5", "gamma is needed"),
+        ("optim.schedule.step_size=5", "not of constant"),
+        ("optim.schedule=cosine optim.schedule.gamma=0.5", "not of cosine"),
+        ("optim.schedule.min_lr=0.1", "has no effect"),
+    ],
+)
+def test_refused(words: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose(words.split())
+    assert len(caught.value.problems) == 1
+    assert says in caught.value.problems[0]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "model=beta dataset=click",
+        "device=chip precision=half",
+        "resume=true",
+        "task=evaluate ckpt=last",
+        "trainer.max_epochs=null trainer.max_steps=5",
+        "trainer.limit_train_batches=1",
+        "trainer.limit_train_batches=0.5",
+        "trainer.early_stop_min_delta=0.1 trainer.early_stop_patience=3",
+        "trainer.gradient_clip_algorithm=value trainer.gradient_clip_val=1",
+        "optim=sgd optim.momentum=0.9 optim.nesterov=true",
+        "optim=rmsprop optim.alpha=0.9 optim.eps=1e-8",
+        "optim=adagrad optim.initial_accumulator=0.1",
+        "optim.schedule=step optim.schedule.step_size=5 optim.schedule.gamma=0.5 optim.schedule.min_lr=1e-5",
+        "optim.schedule=linear optim.schedule.warmup_steps=10",
+    ],
+)
+def test_taken(words: str) -> None:
+    compose(words.split())
+
+
+def test_a_rule_is_silent_where_its_keys_are_wrong_already() -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose(["model=betta", "trainer.max_epochs=abc", "optim.name=sdg", "optim.momentum=0.9"])
+    assert len(caught.value.problems) == 3
+
+
+def test_an_unknown_key_does_not_silence_the_rules() -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose(["optim.lrr=1", "optim.momentum=0.9"])
+    assert len(caught.value.problems) == 2
+
+
+def test_a_recipe_breaks_rules_like_a_command(new_house: Path, write: Writer) -> None:
+    write(new_house / "work", {"experiments/mine.yaml": "optim: {momentum: 0.9}\n"})
+    with pytest.raises(ConfigError, match="not of adam"):
+        compose(["experiment=mine"])

@@ -1,0 +1,72 @@
+"""Optimisers and schedules against their definitions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from recexp.config.settings import OptimSettings, ScheduleSettings
+from recexp.training.optimizers import make_optimizer, schedule_factor
+from torch import Tensor
+
+L2 = 0.01
+
+
+def train(settings: OptimSettings, *, penalty: bool, fused: bool = True) -> Tensor:
+    """Weights after some updates of a small problem, with the L2 in the loss or in the optimiser."""
+    draw = torch.Generator().manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(6, 3, generator=draw))
+    inputs, targets = torch.randn(20, 6, generator=draw), torch.randn(20, 3, generator=draw)
+    make = make_optimizer(settings, None, fused=fused)
+    optimizer, _ = make([{"params": [weight], "l2": 0.0 if penalty else L2}])
+    for _ in range(10):
+        optimizer.zero_grad()
+        loss = (inputs @ weight - targets).square().mean() + (L2 * weight.square().sum() if penalty else 0)
+        loss.backward()
+        optimizer.step()
+    return weight.detach()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        OptimSettings("adam", lr=0.1, beta1=0.8, beta2=0.99, eps=1e-6),
+        OptimSettings("adagrad", lr=0.1, initial_accumulator=0.1, eps=1e-6),
+        OptimSettings("sgd", lr=0.1, momentum=0.9, nesterov=True),
+        OptimSettings("rmsprop", lr=0.01, alpha=0.9, momentum=0.1, eps=1e-6),
+    ],
+    ids=lambda s: s.name,
+)
+def test_l2_equals_the_penalty_in_the_loss(settings: OptimSettings) -> None:
+    torch.testing.assert_close(train(settings, penalty=True), train(settings, penalty=False))
+    torch.testing.assert_close(train(settings, penalty=False), train(settings, penalty=False, fused=False))
+
+
+def test_options_reach_the_optimiser() -> None:
+    plain = train(OptimSettings("adam", lr=0.1), penalty=False)
+    for change in ({"beta1": 0.5}, {"beta2": 0.5}, {"eps": 0.1}, {"weight_decay": 0.5}):
+        assert not torch.equal(plain, train(OptimSettings("adam", lr=0.1, **change), penalty=False))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (ScheduleSettings("linear", warmup_steps=2), [0.5, 1, 1, 0.75, 0.5, 0.25]),
+        (ScheduleSettings("cosine"), [0.5 * (1 + math.cos(math.pi * u / 6)) for u in range(6)]),
+        (ScheduleSettings("step", step_size=2, gamma=0.1), [1, 1, 0.1, 0.1, 0.01, 0.01]),
+        (ScheduleSettings("exponential", step_size=2, gamma=0.25, min_lr=0.2), [1, 0.5, 0.25, 0.2, 0.2, 0.2]),
+        (ScheduleSettings("constant", warmup_steps=4), [0.25, 0.5, 0.75, 1, 1, 1]),
+    ],
+    ids=lambda value: value.name if isinstance(value, ScheduleSettings) else "",
+)
+def test_schedules(settings: ScheduleSettings, expected: list[float]) -> None:
+    factor = schedule_factor(settings, lr=1.0, total_updates=6)
+    assert factor is not None
+    assert [factor(u) for u in range(6)] == pytest.approx(expected)
+
+
+def test_a_schedule_without_an_end_is_refused() -> None:
+    with pytest.raises(ValueError, match="cosine"):
+        schedule_factor(ScheduleSettings("cosine"), 1.0, None)
+    assert schedule_factor(ScheduleSettings(), 1.0, None) is None
