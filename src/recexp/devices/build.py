@@ -1,0 +1,67 @@
+"""From the ``device`` and ``precision`` groups to a device that works, a precision that is legal there, and proof."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch.nn import Module
+
+from recexp.config import targets
+from recexp.devices.device import Device
+from recexp.devices.precision import Policy, name, resolve
+from recexp.errors import DeviceError
+
+_FACTS = {"name", "_target_", "precisions"}
+
+
+def build(device: Mapping[str, Any], precision: Mapping[str, Any]) -> tuple[Device, Policy]:
+    """The device, checked and prepared, and what the precision's word means on it.
+
+    Raises:
+        DeviceError: Either cannot be had here.
+    """
+    options = {key: value for key, value in device.items() if key not in _FACTS}
+    built: Device = targets.load(device["_target_"])(**options)
+    policy = resolve(built.kind, precision)
+    built.check()
+    built.prepare()
+    policy.activate()
+    return built, policy
+
+
+def assert_placement(
+    module: Module, device: Device, policy: Policy, products: Collection[tuple[str, torch.dtype]] = ()
+) -> dict[str, str]:
+    """Compare where a module is, and in which types, with what was asked for.
+
+    Args:
+        module: Built and moved by the Trainer.
+        device: Asked for.
+        policy: Asked for.
+        products: Kind of device and dtype of the matrix products of a step, where one was looked at.
+
+    Returns:
+        Facts for the run's tags.
+
+    Raises:
+        DeviceError: They differ. Training on the wrong device or in the wrong type is never silent.
+    """
+    for label, parameter in module.named_parameters():
+        if parameter.device != torch.empty(0, device=device.root).device:
+            raise DeviceError(f"{label} is on {parameter.device}, but {device.root} was asked for.")
+        if parameter.dtype != policy.meaning.parameters:
+            raise DeviceError(
+                f"{label} is {name(parameter.dtype)}, but precision={policy.word} keeps parameters in "
+                f"{name(policy.meaning.parameters)}."
+            )
+    asked = (device.kind, policy.meaning.compute)
+    if products and (asked not in products or {kind for kind, _ in products} != {device.kind}):
+        found = ", ".join(sorted(f"{name(dtype)} on {kind}" for kind, dtype in products))
+        raise DeviceError(
+            f"precision={policy.word} on {device.kind} means products in {name(asked[1])}, but the first step computed "
+            f"them in {found}."
+        )
+    computed = {"precision.computed": name(asked[1])} if products else {}
+    return {**device.description(), "precision.asked": policy.word, "precision.resolved": policy.describe(), **computed}

@@ -1,0 +1,160 @@
+"""What every kind of device offers: instances for the Trainer, random states, a clock that waits, and memory."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from datetime import timedelta
+from typing import Any
+
+import torch
+from pytorch_lightning.accelerators import Accelerator
+from pytorch_lightning.plugins.io import CheckpointIO
+from pytorch_lightning.strategies import SingleDeviceStrategy, Strategy
+
+from recexp.devices import rng
+from recexp.devices.ddp import RecexpDDPStrategy
+from recexp.devices.precision import Policy
+from recexp.errors import DeviceError
+
+
+class Device(ABC):
+    """One kind of device, and which and how many of its devices a run uses.
+
+    Lightning is never left to choose: given an accelerator that it does not know, its "auto" takes the CPU.
+    """
+
+    #: The word of ``device=`` and torch's name of the kind.
+    kind: str
+    #: Of torch.distributed between several of these devices.
+    backend: str
+
+    def __init__(self, *, index: int | None = None, count: int = 1, timeout_s: float = 1800.0) -> None:
+        """Choose devices; nothing is touched yet.
+
+        Args:
+            index: The device to use, or the first of several; None for the first.
+            count: How many; -1 for all.
+            timeout_s: After which a process waits no longer for the others.
+        """
+        self.index, self._count, self.timeout_s = index, count, timeout_s
+
+    @property
+    def count(self) -> int:
+        """Number of devices used."""
+        return self.available() - (self.index or 0) if self._count == -1 else self._count
+
+    @property
+    def devices(self) -> list[torch.device]:
+        """All devices used, of all processes of this machine."""
+        first = self.index or 0
+        return [torch.device(self.kind, first + i) for i in range(self.count)]
+
+    @property
+    def root(self) -> torch.device:
+        """This process's device."""
+        return self.devices[int(os.environ.get("LOCAL_RANK", 0)) if self.count > 1 else 0]
+
+    @abstractmethod
+    def available(self) -> int:
+        """Devices of this kind that the machine shows, without touching them."""
+
+    @abstractmethod
+    def why_not(self) -> str | None:
+        """Why this kind cannot be used here, with the next thing to do; None if it can, as far as is seen."""
+
+    @abstractmethod
+    def accelerator(self) -> Accelerator:
+        """A new accelerator for Lightning."""
+
+    @abstractmethod
+    def device_name(self) -> str:
+        """The product's name."""
+
+    def check(self) -> None:
+        """Make sure that the devices are there and compute.
+
+        Raises:
+            DeviceError: They are not, or not so many, or an operation of one element fails.
+        """
+        reason = self.why_not()
+        if reason is not None:
+            raise DeviceError(f"device={self.kind} cannot be used: {reason}")
+        legal = range(self.available())
+        for device in self.devices:
+            if device.index is not None and device.index not in legal:
+                raise DeviceError(
+                    f"{device} was asked for (device.index={self.index}, device.count={self._count}), but this machine "
+                    f"has {len(legal)}: {', '.join(f'{self.kind}:{i}' for i in legal)}."
+                )
+        self._try(self.root)
+
+    def _try(self, device: torch.device) -> None:
+        try:
+            if (torch.ones(1, device=device) + 1).item() != 2:
+                raise DeviceError(f"{device} computes wrongly: 1 + 1 is not 2 there.")
+        except RuntimeError as error:
+            raise DeviceError(
+                f"{device} was found but one addition on it failed: {str(error).splitlines()[0]}. It may be in use by "
+                f"another process or out of memory; see `python -m recexp task=doctor`, or choose device.index."
+            ) from error
+
+    def prepare(self) -> None:
+        """Set what belongs to the process: threads, the current device."""
+
+    def trainer_arguments(self, policy: Policy, checkpoint_io: CheckpointIO | None = None) -> dict[str, Any]:
+        """Arguments for a Trainer, instances throughout; no accelerator or precision flag may stand beside them."""
+        strategy: Strategy
+        if self.count == 1:
+            strategy = SingleDeviceStrategy(
+                self.root, accelerator=self.accelerator(), precision_plugin=policy.plugin(), checkpoint_io=checkpoint_io
+            )
+        else:
+            strategy = RecexpDDPStrategy(
+                accelerator=self.accelerator(),
+                parallel_devices=self.devices,
+                precision_plugin=policy.plugin(),
+                checkpoint_io=checkpoint_io,
+                process_group_backend=self.backend,
+                timeout=timedelta(seconds=self.timeout_s),
+            )
+        return {"strategy": strategy, "devices": self._devices_flag(), "num_nodes": 1}
+
+    def _devices_flag(self) -> Any:
+        return [device.index for device in self.devices]
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Wait until everything submitted to this process's device is done."""
+
+    @abstractmethod
+    def peak_memory_bytes(self) -> int:
+        """Largest memory held since :meth:`reset_peak_memory`."""
+
+    @abstractmethod
+    def reset_peak_memory(self) -> None:
+        """Start counting anew."""
+
+    def rng_state(self) -> dict[str, Any]:
+        """Random states of the host and of this process's device."""
+        return {"host": rng.host_state(), "device": self._device_rng_state()}
+
+    def set_rng_state(self, state: dict[str, Any]) -> None:
+        """Put them back; a device's state is dropped where the run moved to another kind of device."""
+        rng.set_host_state(state["host"])
+        if state["device"] is not None and state["device"]["kind"] == self.kind:
+            self._set_device_rng_state(state["device"]["state"])
+
+    def _device_rng_state(self) -> dict[str, Any] | None:
+        return None
+
+    def _set_device_rng_state(self, state: torch.Tensor) -> None:
+        raise AssertionError("a device with a random state of its own takes it back, too")
+
+    def description(self) -> dict[str, str]:
+        """Facts for the run's tags."""
+        return {
+            "device.resolved": ", ".join(map(str, self.devices)) if self.kind != "cpu" else "cpu",
+            "device.name": self.device_name(),
+            "device.count": str(self.count),
+        }

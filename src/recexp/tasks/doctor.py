@@ -1,0 +1,110 @@
+"""``task=doctor``: what this machine offers, what is missing, and why."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import socket
+import sqlite3
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from recexp.config import catalogue
+from recexp.config.typed import settings as typed
+from recexp.datasets import prepare, sources
+from recexp.errors import DeviceError, RecexpError
+from recexp.reports.console import show_facts
+from recexp.tracking import names, store
+
+PACKAGES = ("recexp", "torch", "torch-npu", "pytorch-lightning", "torchmetrics", "hydra-core", "mlflow", "numpy", "pandas")
+_PROBE_S = 2.0
+
+
+def run(config: Mapping[str, Any]) -> None:
+    """Show everything; raises where the configured device cannot be used."""
+    settings = typed(config)
+    root = Path(settings.paths.root).absolute()
+    cache = Path(settings.paths.cache).expanduser() if settings.paths.cache else prepare.default_cache()
+    data = Path(settings.paths.data).expanduser() if settings.paths.data else prepare.default_data()
+    show_facts("versions", dict(_versions()))
+    show_facts("machine", dict(_machine(root, cache)))
+    states = dict(_devices())
+    show_facts("devices", states)
+    show_facts("data", dict(_data(data, cache)))
+    show_facts("tracking", {"store": _tracking(settings, root)})
+    word = config["device"]["name"]
+    if not states[word].startswith("usable"):
+        raise DeviceError(f"device={word}, which this configuration asks for, cannot be used: {states[word]}")
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    yield "python", platform.python_version()
+    for package in PACKAGES:
+        try:
+            yield package, importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            yield package, "not installed"
+
+
+def _machine(root: Path, cache: Path) -> Iterator[tuple[str, str]]:
+    from recexp.devices import host
+
+    total, free = host.memory_bytes()
+    yield "system", platform.platform()
+    yield "processor", host.cpu_name()
+    yield "usable cores", str(host.usable_cores())
+    yield "memory", f"{total / 2**30:.1f} GiB, {free / 2**30:.1f} GiB free"
+    for label, folder in (("disk of runs", root), ("disk of the cache", cache)):
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        yield label, f"{shutil.disk_usage(existing).free / 2**30:.1f} GiB free in {folder}"
+
+
+def _devices() -> Iterator[tuple[str, str]]:
+    """Each word of ``device=`` and whether it computes. A torch that cannot be imported is a finding, too."""
+    for word in catalogue.choices("device"):
+        try:
+            from recexp.devices.auto import default
+
+            device = default(word)
+            device.check()
+            yield word, f"usable: {device.available()} x {device.device_name()}"
+        except (RecexpError, ImportError, OSError, RuntimeError) as error:
+            yield word, f"not usable: {str(error).splitlines()[0]}"
+
+
+def _data(data: Path | None, cache: Path) -> Iterator[tuple[str, str]]:
+    yield "RECEXP_DATA or paths.data", str(data) if data else "not set"
+    for word in catalogue.choices("dataset"):
+        yield word, sources.where(word, data, cache)
+
+
+def _tracking(settings: Any, root: Path) -> str:
+    if settings.tracking.backend == "off":
+        return "off"
+    uri = store.resolve_uri(settings.tracking, root)
+    shown, parts = names.scrub(uri), urlsplit(uri)
+    if parts.scheme == "sqlite":
+        path = Path(uri.removeprefix("sqlite:///"))
+        return f"{shown}, {_sqlite_state(path)}"
+    if parts.scheme in ("http", "https") and parts.hostname:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            with socket.create_connection((parts.hostname, port), timeout=_PROBE_S):
+                return f"{shown}, answers"
+        except OSError as error:
+            return f"{shown}, does not answer: {error}. Runs are spooled; `task=sync` delivers them later."
+    return shown
+
+
+def _sqlite_state(path: Path) -> str:
+    if not path.exists():
+        return "will be created by the first run"
+    try:
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=_PROBE_S) as connection:
+            (count,) = connection.execute("SELECT count(*) FROM runs").fetchone()
+        return f"{count} runs"
+    except sqlite3.Error as error:
+        return f"cannot be read: {error}"

@@ -1,0 +1,141 @@
+"""``task=train``: train the model on the dataset, keep the best and the last checkpoint, report the test result."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytorch_lightning as pl
+
+from recexp.config.identity import identity
+from recexp.config.typed import settings as typed
+from recexp.devices.build import assert_placement
+from recexp.errors import RecexpError
+from recexp.reports.console import show
+from recexp.reports.progress import Progress
+from recexp.tasks import result
+from recexp.tasks.records import describe, finish_run
+from recexp.tasks.resume import Start, find_start
+from recexp.tasks.session import Session, data_and_device, make_trainer, open_session
+from recexp.tracking import run_directory, store
+from recexp.tracking.tracker import Recorder, Silent, Tracker
+from recexp.training import checkpoint_io
+from recexp.training.checkpoints import Checkpoints, CheckpointSettings, RandomState
+from recexp.training.reporting import Placement, Reporting
+from recexp.training.signals import Interrupted, StopRequest, stop_requests
+from recexp.training.throughput import Throughput
+
+_log = logging.getLogger(__name__)
+#: Tells the processes of a data parallel training where the first one's run is.
+RUN_DIRECTORY = "RECEXP_RUN_DIRECTORY"
+
+
+def run(config: Mapping[str, Any]) -> float | None:
+    """Train; with ``resume``, go on with an interrupted run.
+
+    Returns:
+        The headline metric on the test users.
+    """
+    settings = typed(config)
+    root = Path(settings.paths.root).absolute()
+    store.check(settings.tracking, root)
+    with stop_requests() as request:
+        with Progress(settings.trainer.progress if _rank() == 0 else "off") as display:
+            session = open_session(config, *data_and_device(config, display.task))
+            if _rank() > 0:
+                _fit(session, Start(Path(os.environ[RUN_DIRECTORY])), Silent(), display, request)
+                return None
+            start = find_start(config, settings, identity(config, session.events.meta.fingerprint))
+            if start.finished:
+                _log.info("this run is finished: %s", start.directory)
+                return result.show_again(start.directory)
+            outcome = _tracked(session, start, root, display, request)
+        show(outcome.summary)
+    return outcome.headline
+
+
+def _rank() -> int:
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def _tracked(session: Session, start: Start, root: Path, display: Progress, request: StopRequest) -> result.Result:
+    """Train within a run of the tracking, which gets its true end whatever happens."""
+    settings = session.settings
+    with run_directory.claim(start.directory):
+        os.environ[RUN_DIRECTORY] = str(start.directory)
+        recorder: Recorder = Tracker.open(start.directory, settings.tracking, root, run_name=start.name)
+        status = "FAILED"
+        try:
+            describe(session, start, recorder)
+            measured = _fit(session, start, recorder, display, request)
+            status = "FINISHED"
+        except (Interrupted, KeyboardInterrupt):
+            status = "KILLED"
+            raise
+        finally:
+            display.stop()
+            if status != "FINISHED":
+                recorder.finish(status)
+                run_directory.update(start.directory, status=status, ended=run_directory.now())
+        return finish_run(session, start, recorder, measured)
+
+
+def _fit(
+    session: Session, start: Start, recorder: Recorder, display: Progress, request: StopRequest
+) -> result.Measured:
+    """Train, load the best state, and test it."""
+    began = time.time()
+    device, posed = session.device, session.posed
+    floor = posed.floor(device.root) if posed.floor and _rank() == 0 else {}
+    device.reset_peak_memory()
+    throughput = Throughput(device.synchronize, device.peak_memory_bytes)
+    checkpoints = _checkpoints(session, start, recorder, request)
+
+    def check(module: pl.LightningModule, products: Any) -> None:
+        recorder.tags(assert_placement(module, device, session.policy, products))
+
+    reporting = Reporting(recorder, display, throughput, session.total_updates)
+    trainer = make_trainer(session, [reporting, throughput, Placement(check), checkpoints])
+    resume_from = str(start.checkpoint) if start.checkpoint else None
+    trainer.fit(posed.module, datamodule=posed.data, ckpt_path=resume_from, weights_only=True)
+    trained = time.time()
+    state = checkpoint_io.load(checkpoints.best_path)
+    posed.module.load_state_dict(state["state_dict"])
+    trainer.test(posed.module, datamodule=posed.data, verbose=False)
+    test = {name: value for name, value in posed.module.results.items() if name.startswith("test/")}
+    if not test:
+        raise RecexpError("the test computed no metric")
+    step = int(state["global_step"])
+    performance = throughput.metrics()
+    if throughput.first_step_at is not None:
+        performance["perf/time_to_first_step_s"] = throughput.first_step_at - psutil.Process().create_time()
+    recorder.metrics(test, trainer.global_step)
+    return result.Measured(
+        test=test,
+        floor=floor,
+        best=(checkpoints.settings.monitor, checkpoints.best, step),
+        performance=performance,
+        seconds={"training": trained - began, "total": time.time() - psutil.Process().create_time()},
+        checkpoint=checkpoints.best_path,
+        stopped_early=trainer.global_step < session.total_updates,
+        updates=trainer.global_step,
+    )
+
+
+def _checkpoints(session: Session, start: Start, recorder: Recorder, request: StopRequest) -> Checkpoints:
+    trainer = session.settings.trainer
+    settings = CheckpointSettings(
+        folder=start.directory / "checkpoints",
+        monitor=trainer.monitor or session.posed.headline,
+        every_n_steps=trainer.checkpoint_every_n_steps,
+        patience=trainer.early_stop_patience,
+        min_delta=trainer.early_stop_min_delta,
+        facts={"identity": start.identity, "fingerprint": session.events.meta.fingerprint},
+    )
+    random = RandomState(session.device.rng_state, session.device.set_rng_state)
+    return Checkpoints(settings, random, request, recorder.flush)
