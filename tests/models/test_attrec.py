@@ -35,7 +35,7 @@ def test_golden_attention(golden: dict[str, dict], name: str, mask: str) -> None
     mean = attention_mean(items[sequence], positions, weight, weight, sequence > 0, mask=mask, average="all")
     close(mean[0], case["expected"]["m"])
     if mask == "reference":
-        close(fused_attention_mean(items[sequence], positions, weight, sequence > 0)[0], case["expected"]["m"])
+        close(fused_attention_mean(items, sequence, positions, weight, sequence > 0)[0], case["expected"]["m"])
 
 
 def golden_network(case: dict, **options: object) -> tuple[AttRec, Tensor, Tensor]:
@@ -55,7 +55,7 @@ def test_golden_scores_and_losses(golden: dict[str, dict], mode: str, names: tup
     network, mean, items = golden_network(case, mode=mode)
     score = network.scores(network.user_long[[1]], mean, network.item_long[items], network.item_short[items])
     close(score[0], [expected[name] for name in names])
-    network.short_term = lambda history, valid: mean  # type: ignore[method-assign]
+    network.short_term = lambda history: mean  # type: ignore[method-assign]
     batch = NextItemBatch(torch.tensor([1]), torch.tensor([[0, 1, 2]]), items[:, :1], items[:, 1:, None])
     close(network.loss(batch)[0], expected["bpr_loss" if mode == "inner" else "hinge"])
     ranked = network.catalogue_scores(torch.tensor([1]), torch.tensor([[0, 1, 2]]))[0]
@@ -96,8 +96,8 @@ def test_fast_forms_equal_plain_operations(mode: str, monkeypatch: pytest.Monkey
     network, batch = AttRec(num_users=10, num_items=30, dim=16, init_std=0.5, mode=mode), random_batch()
     fast_loss, fast = network.loss(batch), gradients(network, batch)
 
-    def plain_attention(history: Tensor, position: Tensor, weight: Tensor, valid: Tensor) -> Tensor:
-        return attention_mean(history, position, weight, weight, valid, mask="reference", average="all")
+    def plain_attention(rows: Tensor, index: Tensor, position: Tensor, weight: Tensor, valid: Tensor) -> Tensor:
+        return attention_mean(rows[index], position, weight, weight, valid, mask="reference", average="all")
 
     def plain_rows(table: Tensor, ids: Tensor, *, padded: bool) -> Tensor:
         return functional.embedding(ids, table, padding_idx=0 if padded else None)
@@ -148,7 +148,7 @@ def test_catalogue_scores_rank_as_the_pairwise_scores(mode: str) -> None:
     torch.manual_seed(3)
     network, batch = AttRec(num_users=10, num_items=30, dim=8, init_std=0.7, mode=mode).double(), random_batch(8)
     items = torch.arange(31).expand(8, 31)
-    mean = network.short_term(network.item_short[batch.history], batch.history > 0)
+    mean = network.short_term(batch.history)
     pairwise = network.scores(network.user_long[batch.user], mean, network.item_long[items], network.item_short[items])
     full = network.catalogue_scores(batch.user, batch.history)
     assert torch.equal((pairwise if mode == "inner" else -pairwise)[:, 1:].argsort(1), full[:, 1:].argsort(1))
@@ -159,7 +159,7 @@ def test_several_targets_and_negatives_against_loops() -> None:
     network = AttRec(num_users=10, num_items=30, dim=8, init_std=0.7, targets=3, mode="dist", reduction="mean")
     batch = random_batch(6, targets=3, negatives=2)
     batch.target[0, 1:] = 0
-    mean = network.short_term(network.item_short[batch.history], batch.history > 0)
+    mean = network.short_term(batch.history)
 
     def distance(row: int, item: Tensor) -> Tensor:
         u, v, x = (clip_to_unit_ball(t) for t in (network.user_long[batch.user[row]], network.item_long[item], network.item_short[item]))

@@ -62,41 +62,51 @@ def attention_mean(
 
 
 class _FusedAttentionMean(Function):
-    """Mask ``reference``, one shared W, mean over all rows: half the kernels of the plain form, forward and back.
+    """Mask ``reference``, one shared W, mean over all rows: fewer and larger kernels, forward and back.
 
-    With Q = K the scores are symmetric, so they can be read with the key first, [L, B, L]: a softmax over the
-    first dimension is vectorised, one over a last dimension of 5 is not.
+    The history comes as distinct rows and an index, because popular items stand in many histories of a batch:
+    the products with W are done once for each. With Q = K the scores are symmetric, so they can be read with
+    the key first, [L, B, L]: a softmax over the first dimension is vectorised, one over a last dimension of 5
+    is not. Shapes: U distinct items.
     """
 
     @staticmethod
-    def forward(ctx: Any, history: Tensor, position: Tensor, weight: Tensor, valid: Tensor) -> Tensor:
-        rows, length, dim = history.shape
-        q = torch.mm(history.reshape(-1, dim), weight).view(rows, length, dim).add_(position @ weight).relu_()
+    def forward(
+        ctx: Any, rows_UD: Tensor, index_BL: Tensor, position_LD: Tensor, weight: Tensor, valid_BL: Tensor
+    ) -> Tensor:
+        rows, length = index_BL.shape
+        dim, index = rows_UD.shape[1], index_BL.reshape(-1)
+        q = torch.mm(rows_UD, weight).index_select(0, index).view(rows, length, dim)
+        q.add_(position_LD @ weight).relu_()
         scores = torch.bmm(q, q.transpose(1, 2)).transpose(0, 1) / math.sqrt(dim)
-        attention = scores.masked_fill_(~valid.T[:, :, None], MASKED).contiguous().softmax(0)
+        attention = scores.masked_fill_(~valid_BL.T[:, :, None], MASKED).contiguous().softmax(0)
         weights = attention.mean(2).T.contiguous()
-        ctx.save_for_backward(history, position, weight, q, attention, weights)
+        history = rows_UD.index_select(0, index).view(rows, length, dim)
+        ctx.save_for_backward(rows_UD, index, position_LD, weight, q, attention, weights, history)
         return torch.bmm(weights[:, None, :], history).squeeze(1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor, None]:
-        history, position, weight, q, attention, weights = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, Tensor, None]:
+        rows_UD, index, position, weight, q, attention, weights, history = ctx.saved_tensors
         (d_mean,) = gradients
-        rows, length, dim = history.shape
+        rows, length, dim = q.shape
         d_weights = torch.bmm(history, d_mean[:, :, None]).transpose(0, 1) / (length * math.sqrt(dim))
         # Softmax: dS = A * (dA - sum(dA * A)); dA is the same for every row of the mean.
         d_scores = attention * (d_weights - (attention * d_weights).sum(0))
         d_scores = d_scores.permute(1, 2, 0).contiguous() + d_scores.transpose(0, 1)
-        d_projected = torch.bmm(d_scores, q).mul_(q > 0).view(-1, dim)
-        d_weight = torch.mm(history.reshape(-1, dim).T, d_projected)
-        d_weight.addmm_(position.T, d_projected.view(rows, length, dim).sum(0))
-        d_history = torch.mm(d_projected, weight.T).view(rows, length, dim)
-        d_history.baddbmm_(weights[:, :, None], d_mean[:, None, :])
-        return d_history, None, d_weight, None
+        d_q = torch.bmm(d_scores, q)
+        torch.ops.aten.threshold_backward.grad_input(d_q, q, 0, grad_input=d_q)
+        d_projected = torch.zeros_like(rows_UD).index_add_(0, index, d_q.view(-1, dim))
+        d_weight = torch.mm(rows_UD.T, d_projected).addmm_(position.T, d_q.sum(0))
+        d_rows = torch.mm(d_projected, weight.T)
+        d_rows.index_add_(0, index, (weights[:, :, None] * d_mean[:, None, :]).view(-1, dim))
+        return d_rows, None, None, d_weight, None
 
 
-def fused_attention_mean(history_BLD: Tensor, position_LD: Tensor, weight: Tensor, valid_BL: Tensor) -> Tensor:
-    """:func:`attention_mean` with mask ``reference``, a shared projection and the mean over all rows, [B, D]."""
-    result: Tensor = _FusedAttentionMean.apply(history_BLD, position_LD, weight, valid_BL)
+def fused_attention_mean(
+    rows_UD: Tensor, index_BL: Tensor, position_LD: Tensor, weight: Tensor, valid_BL: Tensor
+) -> Tensor:
+    """:func:`attention_mean` of ``rows_UD[index_BL]`` with mask ``reference``, shared projection, average ``all``."""
+    result: Tensor = _FusedAttentionMean.apply(rows_UD, index_BL, position_LD, weight, valid_BL)
     return result

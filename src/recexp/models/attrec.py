@@ -135,25 +135,32 @@ class AttRec(nn.Module):
             groups.append({"params": list(self.projections.values()), "l2": self.l2_projection})
         return groups
 
-    def short_term(self, history_BLD: Tensor, valid_BL: Tensor) -> Tensor:
+    def short_term(self, history_BL: Tensor) -> Tensor:
         """Attended mean of the history's embeddings, m of the paper, [B, D]."""
+        valid = history_BL > 0
         query = self.projections["query"] if "query" in self.projections else None
         key = self.projections["key"] if "key" in self.projections else query
-        plain = history_BLD.dtype == torch.float32 and not torch.is_autocast_enabled(history_BLD.device.type)
-        if plain and query is not None and key is query and self.mask == "reference" and self.average == "all":
-            mean = fused_attention_mean(history_BLD, self.position, query, valid_BL)
+        if query is not None and self._is_usual(query, key):
+            distinct, index = torch.unique(history_BL, return_inverse=True)
+            rows = table_rows(self.item_short, distinct, padded=True)
+            mean = fused_attention_mean(rows, index, self.position, query, valid)
         else:
-            mean = attention_mean(
-                history_BLD, self.position, query, key, valid_BL, mask=self.mask, average=self.average
-            )
+            rows = table_rows(self.item_short, history_BL, padded=True)
+            mean = attention_mean(rows, self.position, query, key, valid, mask=self.mask, average=self.average)
         return functional.dropout(mean, self.dropout, self.training)
+
+    def _is_usual(self, query: Tensor, key: Tensor | None) -> bool:
+        """Whether the form that is written out by hand applies; finding distinct rows would stall other devices."""
+        float32_on_cpu = query.device.type == "cpu" and query.dtype == torch.float32
+        reference = key is query and self.mask == "reference" and self.average == "all"
+        return reference and float32_on_cpu and not torch.is_autocast_enabled("cpu")
 
     def scores(self, user_BD: Tensor, mean_BD: Tensor, long_BCD: Tensor, short_BCD: Tensor) -> Tensor:
         """Scores of candidates, [B, C]: higher is better for ``inner``, a distance for ``dist``."""
         w = self.long_term_weight
         if self.mode == "inner":
-            query = torch.cat((w * user_BD, (1 - w) * mean_BD), dim=-1)
-            return (torch.cat((long_BCD, short_BCD), dim=-1) * query[:, None]).sum(-1)
+            long = (long_BCD * user_BD[:, None]).sum(-1)
+            return w * long + (1 - w) * (short_BCD * mean_BD[:, None]).sum(-1)
         if self.unit_ball:
             user_BD, long_BCD, short_BCD = map(clip_to_unit_ball, (user_BD, long_BCD, short_BCD))
         long = (user_BD[:, None] - long_BCD).square().sum(-1)
@@ -167,13 +174,11 @@ class AttRec(nn.Module):
         """
         rows, count = len(batch.user), batch.negative.shape[-1]
         candidate_BC = torch.cat((batch.target[..., None], batch.negative), dim=-1).view(rows, -1)
-        items = torch.cat((batch.history, candidate_BC), dim=1)
-        short = table_rows(self.item_short, items, padded=True)
+        short = table_rows(self.item_short, candidate_BC, padded=True)
         long = table_rows(self.item_long, candidate_BC, padded=True)
         user = table_rows(self.user_long, batch.user, padded=False)
-        history, candidates = short[:, : self.max_len], short[:, self.max_len :]
-        mean = self.short_term(history, batch.history > 0)
-        score = self.scores(user, mean, long, candidates).float().view(rows, self.targets, 1 + count)
+        mean = self.short_term(batch.history)
+        score = self.scores(user, mean, long, short).float().view(rows, self.targets, 1 + count)
         positive, negative = score[..., :1], score[..., 1:]
         if self.mode == "inner":
             pairs = functional.softplus(negative - positive)
@@ -189,7 +194,7 @@ class AttRec(nn.Module):
         """Scores of every id, higher is better, float32 [B, I]; two products with the tables."""
         w = self.long_term_weight
         u, v, x = self.user_long[user], self.item_long, self.item_short
-        m = self.short_term(self.item_short[history], history > 0)
+        m = self.short_term(history)
         if self.mode == "inner":
             return torch.cat((w * u, (1 - w) * m), 1) @ torch.cat((v, x), 1).T
         if self.unit_ball:
