@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from recexp.datasets.events import DataMeta, Events
 
 os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")

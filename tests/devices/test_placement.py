@@ -13,6 +13,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import STEP_OUTPUT
+
 from recexp.config import catalogue
 from recexp.devices import precision
 from recexp.devices.auto import choose, default
@@ -151,4 +152,6 @@ def test_threads_are_set_whatever_the_launcher_says() -> None:
 
 def test_the_documented_table_is_the_code_s() -> None:
     page = Path(__file__).parents[2] / "docs" / "precision.md"
-    assert page.read_text("utf-8") == precision.markdown(), "run: python -m recexp.devices.precision > docs/precision.md"
+    assert page.read_text("utf-8") == precision.markdown(), (
+        "run: python -m recexp.devices.precision > docs/precision.md"
+    )

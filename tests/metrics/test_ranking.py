@@ -10,8 +10,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from recexp.metrics.ranking import RankingMetrics, RankingSpec, auc, hit_rate, ndcg, reciprocal_rank
 from sklearn.metrics import roc_auc_score
+
+from recexp.metrics.ranking import RankingMetrics, RankingSpec, auc, hit_rate, ndcg, reciprocal_rank
 
 scores = st.lists(st.integers(0, 3), min_size=2, max_size=6)
 

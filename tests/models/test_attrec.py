@@ -6,13 +6,14 @@ import itertools
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional
+
 from recexp.models import attrec as attrec_file
 from recexp.models.attention_pool import attention_mean, fused_attention_mean
 from recexp.models.attrec import AttRec, clip_to_unit_ball, interleaved_positions, timing_positions
 from recexp.models.tables import table_rows
 from recexp.problems.next_item import NextItemBatch
-from torch import Tensor
-from torch.nn import functional
 
 
 def close(actual: Tensor, expected: object) -> None:
@@ -133,7 +134,9 @@ def test_attention_variants_against_loops(mask: str, average: str) -> None:
             logits = {j: float(q[i] @ k[j]) / 6**0.5 for j in range(5)}
             if mask == "scaled":
                 logits[i] = 0.0
-            keys = [j for j in range(5) if mask in ("author", "scaled") or (valid[row, j] and (mask != "paper" or i != j))]
+            keys = [
+                j for j in range(5) if mask in ("author", "scaled") or (valid[row, j] and (mask != "paper" or i != j))
+            ]
             total = sum(torch.exp(torch.tensor(logits[j])) for j in keys)
             weights = {j: torch.exp(torch.tensor(logits[j])) / total for j in keys}
             if mask == "author":
@@ -162,7 +165,10 @@ def test_several_targets_and_negatives_against_loops() -> None:
     mean = network.short_term(batch.history)
 
     def distance(row: int, item: Tensor) -> Tensor:
-        u, v, x = (clip_to_unit_ball(t) for t in (network.user_long[batch.user[row]], network.item_long[item], network.item_short[item]))
+        u, v, x = (
+            clip_to_unit_ball(t)
+            for t in (network.user_long[batch.user[row]], network.item_long[item], network.item_short[item])
+        )
         return 0.5 * (u - v).square().sum() + 0.5 * (mean[row] - x).square().sum()
 
     for row, loss in enumerate(network.loss(batch)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from recexp.problems.evaluation import Evaluation
 from recexp.problems.next_item_data import NegativeOptions, NextItemData
 from recexp.problems.protocols import protocols
@@ -16,7 +17,9 @@ USERS, ITEMS = 20, 300
 @pytest.fixture(scope="module")
 def data(make_events) -> NextItemData:
     draw = np.random.default_rng(0)
-    histories = [draw.choice(np.arange(1, 280), size=draw.integers(3, 12), replace=False).tolist() for _ in range(USERS)]
+    histories = [
+        draw.choice(np.arange(1, 280), size=draw.integers(3, 12), replace=False).tolist() for _ in range(USERS)
+    ]
     # One user comes back to an item: it is in the history, and still the one to find.
     histories[0][-1] = histories[0][0]
     return NextItemData(
@@ -71,9 +74,10 @@ def test_sampled_candidates_are_unseen_and_frozen(data: NextItemData) -> None:
         assert set(counts["candidates"]) == {size + 1}
 
 
-
 def test_metric_names_tell_the_protocol() -> None:
-    names = {p.name: [p.metric_name(n) for n in p.spec.metric_names()] for p in protocols(["p1", "p2", "p3", "p4"], [10])}
+    names = {
+        p.name: [p.metric_name(n) for n in p.spec.metric_names()] for p in protocols(["p1", "p2", "p3", "p4"], [10])
+    }
     assert names["p4"] == ["hr_at_10", "ndcg_at_10", "mrr"]
     assert names["p1"] == ["hr_at_10_sampled101", "ndcg_ln_at_10_sampled101", "mrr_sampled101"]
     assert names["p2"] == ["hr_at_10_sampled100", "ndcg_at_10_sampled100", "mrr_at_10_sampled100"]

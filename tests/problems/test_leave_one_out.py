@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+
 from recexp.problems.leave_one_out import leave_one_out
 from recexp.problems.next_item_data import NegativeOptions, NextItemData
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recexp.problems.negatives import NegativeSampler, hashed, stream_key
 from scipy.stats import chisquare
+
+from recexp.problems.negatives import NegativeSampler, hashed, stream_key
 
 
 @given(st.data())

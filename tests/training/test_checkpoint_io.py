@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from recexp.errors import CheckpointError
 from recexp.training import checkpoint_io
 
@@ -112,7 +113,9 @@ def small_disk(tmp_path: Path):
     """A file system of 8 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True, check=False)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
     if made.returncode:
         pytest.skip(f"a small file system cannot be mounted here: {made.stderr.decode().strip()}")
     yield folder

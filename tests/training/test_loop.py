@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from pytorch_lightning.plugins.precision import MixedPrecision
+
 from recexp.config.location import find
 from recexp.config.settings import OptimSettings, TrainerSettings
 from recexp.models.attrec import AttRec

@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
+
 from recexp.config.settings import OptimSettings, ScheduleSettings
 from recexp.training.optimizers import make_optimizer, schedule_factor
-from torch import Tensor
 
 L2 = 0.01
 

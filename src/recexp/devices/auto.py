@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from recexp.config import catalogue, targets
+from recexp.config import catalogue
+from recexp.devices.build import make
 from recexp.devices.device import Device
 from recexp.errors import DeviceError
 
@@ -22,18 +23,17 @@ def choose(*, order: list[str]) -> Device:
     """
     reasons = []
     for word in order:
-        device = default(word)
         try:
+            device = default(word)
             device.check()
         except DeviceError as error:
             reasons.append(str(error))
             continue
-        _log.info("device=auto is %s here", word)
+        _log.info("device=auto is %s here. %s", word, " ".join(reasons))
         return device
     raise DeviceError("device=auto found nothing to run on: " + " ".join(reasons))
 
 
 def default(word: str) -> Device:
-    """The device of a word with the defaults of its file."""
-    device: Device = targets.load(catalogue.read(f"device/{word}").tree["device"]["_target_"])()
-    return device
+    """The device of a word with the options of its file."""
+    return make(catalogue.read(f"device/{word}").tree["device"])

@@ -16,19 +16,33 @@ from recexp.errors import DeviceError
 _FACTS = {"name", "_target_", "precisions"}
 
 
-def build(device: Mapping[str, Any], precision: Mapping[str, Any]) -> tuple[Device, Policy]:
+def build(
+    device: Mapping[str, Any], precision: Mapping[str, Any], *, deterministic: bool = False
+) -> tuple[Device, Policy]:
     """The device, checked and prepared, and what the precision's word means on it.
+
+    Args:
+        device: The composed group.
+        precision: The composed group.
+        deterministic: Refuse operators that are not deterministic.
 
     Raises:
         DeviceError: Either cannot be had here.
     """
-    options = {key: value for key, value in device.items() if key not in _FACTS}
-    built: Device = targets.load(device["_target_"])(**options)
+    built = make(device)
     policy = resolve(built.kind, precision)
+    built.set_deterministic(deterministic)
     built.check()
     built.prepare()
     policy.activate()
+    built.check_precision(policy)
     return built, policy
+
+
+def make(device: Mapping[str, Any]) -> Device:
+    """The device of a group, unchecked (``auto`` alone has looked for one that works)."""
+    made: Device = targets.load(device["_target_"])(**{key: device[key] for key in device if key not in _FACTS})
+    return made
 
 
 def assert_placement(

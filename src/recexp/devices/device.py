@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from datetime import timedelta
 from typing import Any
@@ -12,9 +11,9 @@ from pytorch_lightning.accelerators import Accelerator
 from pytorch_lightning.plugins.io import CheckpointIO
 from pytorch_lightning.strategies import SingleDeviceStrategy, Strategy
 
-from recexp.devices import rng
+from recexp.devices import ddp, rng
 from recexp.devices.ddp import RecexpDDPStrategy
-from recexp.devices.precision import Policy
+from recexp.devices.precision import Policy, words
 from recexp.errors import DeviceError
 
 
@@ -53,7 +52,7 @@ class Device(ABC):
     @property
     def root(self) -> torch.device:
         """This process's device."""
-        return self.devices[int(os.environ.get("LOCAL_RANK", 0)) if self.count > 1 else 0]
+        return self.devices[ddp.local_rank() if self.count > 1 else 0]
 
     @abstractmethod
     def available(self) -> int:
@@ -80,6 +79,7 @@ class Device(ABC):
         reason = self.why_not()
         if reason is not None:
             raise DeviceError(f"device={self.kind} cannot be used: {reason}")
+        self._check_processes()
         legal = range(self.available())
         for device in self.devices:
             if device.index is not None and device.index not in legal:
@@ -89,15 +89,53 @@ class Device(ABC):
                 )
         self._try(self.root)
 
+    def _check_processes(self) -> None:
+        if self.count < 1:
+            raise DeviceError(f"device.count={self._count} leaves {self.count} devices: it must be at least 1, or -1.")
+        beside = ddp.started_beside()
+        if beside is not None and beside != self.count:
+            raise DeviceError(
+                f"torchrun started {beside} processes on this machine, but device.count is {self.count}: say "
+                f"device.count={beside}, or start without torchrun."
+            )
+
     def _try(self, device: torch.device) -> None:
         try:
-            if (torch.ones(1, device=device) + 1).item() != 2:
-                raise DeviceError(f"{device} computes wrongly: 1 + 1 is not 2 there.")
+            result = (torch.ones(1, device=device) + 1).item()
         except RuntimeError as error:
+            text = str(error).splitlines()[0]
             raise DeviceError(
-                f"{device} was found but one addition on it failed: {str(error).splitlines()[0]}. It may be in use by "
-                f"another process or out of memory; see `python -m recexp task=doctor`, or choose device.index."
+                f"{device} was found, but an addition failed there: {text}. {self._advice(text)}"
             ) from error
+        if result != 2:
+            raise DeviceError(f"{device} computes wrongly: 1 + 1 is {result:g} there. Do not use it.")
+
+    def _advice(self, error: str) -> str:
+        """The next thing to do after the error of a first operation."""
+        return "See `python -m recexp task=doctor`, or use device=cpu."
+
+    def check_precision(self, policy: Policy) -> None:
+        """Make sure that a matrix product here has the type that a precision promises.
+
+        Raises:
+            DeviceError: It fails, or has another type.
+        """
+        operand = torch.ones(8, 8, device=self.root)
+        try:
+            with policy.autocast():
+                product = operand @ operand
+        except (RuntimeError, TypeError) as error:
+            raise self._cannot(policy, str(error).splitlines()[0]) from error
+        if product.dtype != policy.meaning.compute:
+            raise self._cannot(policy, f"a product has the type {product.dtype}")
+
+    def _cannot(self, policy: Policy, reason: str) -> DeviceError:
+        others = ", ".join(word for word in words(policy.kind) if word != policy.word)
+        return DeviceError(f"precision={policy.word} cannot work on {self.root}: {reason}. Try one of {others}.")
+
+    def set_deterministic(self, on: bool) -> None:
+        """Refuse operators that are not deterministic, or allow them again. Before the first operation."""
+        torch.use_deterministic_algorithms(on)
 
     def prepare(self) -> None:
         """Set what belongs to the process: threads, the current device."""
@@ -110,15 +148,20 @@ class Device(ABC):
                 self.root, accelerator=self.accelerator(), precision_plugin=policy.plugin(), checkpoint_io=checkpoint_io
             )
         else:
+            # Lightning refuses parallel_devices beside an accelerator; the accelerator makes them of "devices".
             strategy = RecexpDDPStrategy(
                 accelerator=self.accelerator(),
-                parallel_devices=self.devices,
                 precision_plugin=policy.plugin(),
                 checkpoint_io=checkpoint_io,
                 process_group_backend=self.backend,
                 timeout=timedelta(seconds=self.timeout_s),
             )
-        return {"strategy": strategy, "devices": self._devices_flag(), "num_nodes": 1}
+        return {
+            "strategy": strategy,
+            "plugins": [ddp.environment()],
+            "devices": self._devices_flag(),
+            "num_nodes": ddp.machines(),
+        }
 
     def _devices_flag(self) -> Any:
         return [device.index for device in self.devices]

@@ -142,7 +142,9 @@ def resolve(kind: str, options: Mapping[str, Any] | str) -> Policy:
     if word not in rows:
         legal = ", ".join(rows) or "none"
         raise DeviceError(f"precision={word} cannot work on device={kind}. Legal there: {legal}.")
-    given = {key: options[key] for key in ("loss_scale", "init_scale", "growth_interval") if options.get(key) is not None}
+    given = {
+        key: options[key] for key in ("loss_scale", "init_scale", "growth_interval") if options.get(key) is not None
+    }
     meaning = rows[word]
     if given and meaning.scaling == "none":
         raise DeviceError(f"precision={word} has no loss scaling: remove precision.{sorted(given)[0]}.")

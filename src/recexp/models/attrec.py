@@ -193,12 +193,11 @@ class AttRec(nn.Module):
     def catalogue_scores(self, user: Tensor, history: Tensor) -> Tensor:
         """Scores of every id, higher is better, float32 [B, I]; two products with the tables."""
         w = self.long_term_weight
-        u, v, x = self.user_long[user], self.item_long, self.item_short
+        clip = clip_to_unit_ball if self.mode == "dist" and self.unit_ball else nn.Identity()
+        u, v, x = clip(self.user_long[user]), clip(self.item_long), clip(self.item_short)
         m = self.short_term(history)
         if self.mode == "inner":
             return torch.cat((w * u, (1 - w) * m), 1) @ torch.cat((v, x), 1).T
-        if self.unit_ball:
-            u, v, x = map(clip_to_unit_ball, (u, v, x))
         # -w |u - v|^2 - (1 - w) |m - x|^2 without the terms that are the same for all items of a row.
         norms = w * v.square().sum(1) + (1 - w) * x.square().sum(1)
         return 2 * (torch.cat((w * u, (1 - w) * m), 1) @ torch.cat((v, x), 1).T) - norms

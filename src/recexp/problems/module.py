@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 from pytorch_lightning import LightningModule
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -89,10 +89,6 @@ class ProblemModule(LightningModule, ABC):
         optimizer, scheduler = self.settings.make_optimizer(self.parameter_groups())
         return optimizer if scheduler is None else ([optimizer], [scheduler])
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Nothing to move: loaders build their batches on the device."""
-        return batch
-
     def training_step(self, block: Block[Any], _: int) -> None:
         """Run the updates of one block."""
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
@@ -137,10 +133,16 @@ class ProblemModule(LightningModule, ABC):
             self._loss_sum, self._loss_count = None, 0
 
     def take_loss_points(self) -> list[tuple[int, float]]:
-        """The finished points since the last call. Waits for the device."""
-        points = [(step, float(value)) for step, value in self.loss_points]
+        """The finished points since the last call, means over all processes. Waits for the device."""
+        if not self.loss_points:
+            return []
+        steps, values = zip(*self.loss_points, strict=True)
         self.loss_points = []
-        return points
+        means = torch.stack(values)
+        if self.trainer.world_size > 1:
+            distributed.all_reduce(means)
+            means /= self.trainer.world_size
+        return list(zip(steps, means.tolist(), strict=True))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the unfinished mean of the loss."""

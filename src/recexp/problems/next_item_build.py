@@ -80,7 +80,9 @@ def _data(
         max_len=network.max_len,
         targets=network.targets,
         negatives=NegativeOptions(**config["problem"]["negatives"]),
-        sampled=max((p.sampled or 0 for p in protocols(config["problem"]["protocols"], config["problem"]["k"])), default=0),
+        sampled=max(
+            (p.sampled or 0 for p in protocols(config["problem"]["protocols"], config["problem"]["k"])), default=0
+        ),
         seed=config["seed"],
         eval_seed=config["problem"]["eval_seed"],
         limit_eval_users=trainer.limit_eval_users,

@@ -123,9 +123,10 @@ class NextItemData(LightningDataModule):
 
     def place(self, device: torch.device, rank: int = 0, world: int = 1) -> None:
         """Hold the arrays on a device, for one of several processes."""
-        if hasattr(self, "_item") and device == self.device:
-            return
+        placed = hasattr(self, "_item") and device == self.device
         self.device, self.rank, self.world = device, rank, world
+        if placed:
+            return
         start = np.asarray(self.events.offsets)[np.asarray(self.events.user)]
         self._item = torch.from_numpy(np.array(self.events.item)).to(device)
         self._user = torch.from_numpy(np.array(self.events.user)).to(device)
@@ -161,6 +162,10 @@ class NextItemData(LightningDataModule):
         if self._train_loader is None:
             self._train_loader = BlockLoader(self.plan, self._block)
         return self._train_loader
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Nothing to move: batches are built on the device."""
+        return batch
 
     def state_dict(self) -> dict[str, Any]:
         """Where the next block is. Lightning restores a loader's own state only in the middle of an epoch."""

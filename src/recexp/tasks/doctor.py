@@ -14,12 +14,22 @@ from urllib.parse import urlsplit
 
 from recexp.config import catalogue
 from recexp.config.typed import settings as typed
-from recexp.datasets import prepare, sources
+from recexp.datasets import prepare
 from recexp.errors import DeviceError, RecexpError
 from recexp.reports.console import show_facts
 from recexp.tracking import names, store
 
-PACKAGES = ("recexp", "torch", "torch-npu", "pytorch-lightning", "torchmetrics", "hydra-core", "mlflow", "numpy", "pandas")
+PACKAGES = (
+    "recexp",
+    "torch",
+    "torch-npu",
+    "pytorch-lightning",
+    "torchmetrics",
+    "hydra-core",
+    "mlflow",
+    "numpy",
+    "pandas",
+)
 _PROBE_S = 2.0
 
 
@@ -78,13 +88,14 @@ def _devices() -> Iterator[tuple[str, str]]:
 def _data(data: Path | None, cache: Path) -> Iterator[tuple[str, str]]:
     yield "RECEXP_DATA or paths.data", str(data) if data else "not set"
     for word in catalogue.choices("dataset"):
-        yield word, sources.where(word, data, cache)
+        prepared = sorted((cache / "datasets").glob(f"{word}-*/meta.json"))
+        yield word, f"prepared in {prepared[-1].parent}" if prepared else f"not prepared: task=prepare dataset={word}"
 
 
 def _tracking(settings: Any, root: Path) -> str:
     if settings.tracking.backend == "off":
         return "off"
-    uri = store.resolve_uri(settings.tracking, root)
+    uri = store.resolve(settings.tracking.uri, root).uri
     shown, parts = names.scrub(uri), urlsplit(uri)
     if parts.scheme == "sqlite":
         path = Path(uri.removeprefix("sqlite:///"))

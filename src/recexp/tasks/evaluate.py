@@ -59,12 +59,13 @@ def _of_configuration(session: Session) -> Path:
     """The best or last checkpoint of the latest run of this very configuration."""
     settings = session.settings
     own = identity(session.config, session.events.meta.fingerprint)
-    directory = run_directory.find(Path(settings.paths.root).absolute(), identity=own, unfinished=False)
+    root = Path(settings.paths.root).absolute()
+    directory = run_directory.find(root, identity=own, unfinished=False)
     if directory is None:
         words = " ".join(word for word in said() if not word.startswith(("task=", "ckpt=")))
         raise ConfigError(
             [
-                f"ckpt={settings.ckpt}: no run of this configuration is in {Path(settings.paths.root).absolute() / 'runs'}. "
+                f"ckpt={settings.ckpt}: no run of this configuration is in {root / 'runs'}. "
                 f"Train it first (python -m recexp {words}), or name a run: ckpt=DIRECTORY or ckpt=MLFLOW_RUN_ID."
             ]
         )

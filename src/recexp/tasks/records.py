@@ -11,6 +11,7 @@ import yaml
 
 from recexp import __version__
 from recexp.reports import curves
+from recexp.reports.console import RunSummary
 from recexp.storage.atomic import atomic_file
 from recexp.tasks import result
 from recexp.tasks.resume import Start, flatten
@@ -76,21 +77,23 @@ def finish_run(session: Session, start: Start, recorder: Recorder, measured: res
     headline = measured.test.get(session.posed.headline.replace("val/", "test/"))
     recorder.flush()
     synthetic = session.events.meta.synthetic
-    picture = curves.plot(curves.read_points(directory / "journal.jsonl"), directory / "curves.png", start.name, synthetic)
+    picture = curves.plot(
+        curves.read_points(directory / "journal.jsonl"), directory / "curves.png", start.name, synthetic
+    )
     recorder.artifact(picture)
     preliminary = result.Result(headline, summarise(session, directory, measured, {}, []))
     recorder.artifact(result.save(directory, preliminary))
     run_directory.update(directory, status="FINISHED", ended=run_directory.now())
     outcome = recorder.finish("FINISHED")
-    places = {"MLflow": outcome.place} if outcome.place else {}
-    final = result.Result(headline, summarise(session, directory, measured, places, list(outcome.notes)))
+    places = {} if outcome.backend == "off" else {"MLflow": outcome.describe()}
+    final = result.Result(headline, summarise(session, directory, measured, places, []))
     result.save(directory, final)
     return final
 
 
 def summarise(
     session: Session, directory: Path, measured: result.Measured, places: dict[str, str], notes: list[str]
-) -> result.RunSummary:
+) -> RunSummary:
     """The table of a run."""
     config, meta = session.config, session.events.meta
     if measured.stopped_early:
@@ -100,7 +103,7 @@ def summarise(
         notes.append(f"Malformed rows were left out of the data: {counts}.")
     if meta.verified is False:
         notes.append("The data's checksum is not the published one (dataset.verify=false).")
-    return result.RunSummary(
+    return RunSummary(
         title={
             "model": config["model"]["name"],
             "dataset": config["dataset"]["name"],

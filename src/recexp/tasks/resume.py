@@ -97,8 +97,8 @@ def _check_same(config: Mapping[str, Any], directory: Path, identity: str) -> No
     if changed:
         raise ConfigError(
             [
-                f"resume={directory}: {key} was {then.get(key)!r} in that run and is {now.get(key)!r} now. A resumed run "
-                f"may differ only in {', '.join(sorted(EXTENSIBLE))}."
+                f"resume={directory}: {key} was {then.get(key)!r} in that run and is {now.get(key)!r} now. "
+                f"A resumed run may differ only in {', '.join(sorted(EXTENSIBLE))}."
                 for key in changed
             ]
         )

@@ -80,9 +80,7 @@ def cache_folder(settings: Settings) -> Path:
     return Path(settings.paths.cache).expanduser() if settings.paths.cache else prepare.default_cache()
 
 
-def open_session(
-    config: Mapping[str, Any], settings: Settings, device: Device, policy: Policy, events: Any
-) -> Session:
+def open_session(config: Mapping[str, Any], settings: Settings, device: Device, policy: Policy, events: Any) -> Session:
     """Seed everything and pose the problem."""
     random.seed(settings.seed)
     np.random.seed(settings.seed)
@@ -93,8 +91,12 @@ def open_session(
     pose = targets.load(config["problem"]["_target_"])
     # The length of the training is known once the problem is posed; the optimiser is made after that.
     session: list[Session] = []
+
+    def optimizer(groups: list[dict[str, Any]]) -> Any:
+        return _optimizer(session[0])(groups)
+
     step = StepSettings(
-        make_optimizer=lambda groups: _optimizer(session[0])(groups),
+        make_optimizer=optimizer,
         clip=_clip(settings),
         log_every_n_steps=settings.trainer.log_every_n_steps,
     )
@@ -139,5 +141,5 @@ def quiet_lightning() -> None:
     """Keep Lightning's hints off the console: what they say is either shown by us or chosen on purpose."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*GPU available but not used.*", ".*litlogger.*"):
+    for message in (".*does not have many workers.*", ".*GPU available but not used.*", ".*litlogger.*", ".*isinstance.treespec, LeafSpec.*"):
         warnings.filterwarnings("ignore", message=message)

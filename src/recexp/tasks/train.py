@@ -43,7 +43,8 @@ def run(config: Mapping[str, Any]) -> float | None:
     """
     settings = typed(config)
     root = Path(settings.paths.root).absolute()
-    store.check(settings.tracking, root)
+    if settings.tracking.backend != "off":
+        store.resolve(settings.tracking.uri, root)
     with stop_requests() as request:
         with Progress(settings.trainer.progress if _rank() == 0 else "off") as display:
             session = open_session(config, *data_and_device(config, display.task))
@@ -60,7 +61,7 @@ def run(config: Mapping[str, Any]) -> float | None:
 
 
 def _rank() -> int:
-    return int(os.environ.get("LOCAL_RANK", 0))
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def _tracked(session: Session, start: Start, root: Path, display: Progress, request: StopRequest) -> result.Result:

@@ -8,8 +8,8 @@ import os
 import struct
 import zipfile
 from pathlib import Path
-from pickle import UnpicklingError  # noqa: S403 - only the name of an error
-from typing import IO, Any
+from pickle import UnpicklingError
+from typing import IO, Any, cast
 
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
@@ -53,7 +53,7 @@ def save(state: dict[str, Any], path: Path) -> None:
         with atomic_file(path) as stream:
             hashing = _Hashing(stream)
             try:
-                torch.save(state, hashing)
+                torch.save(state, cast(IO[bytes], hashing))
             except RuntimeError:
                 # torch hides the disk's own error behind one about its archive.
                 if hashing.error is None:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning import Callback
+from torch import distributed
 
 from recexp import __version__
 from recexp.errors import CheckpointError
@@ -100,7 +102,9 @@ class Checkpoints(Callback):
         self.best, self.best_step, self.waited = state_dict["best"], state_dict["best_step"], state_dict["waited"]
         self._loaded_random = state_dict["random"]
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Name the format and the run."""
         made = {"format": checkpoint_io.FORMAT, "version": __version__, "step": trainer.global_step}
         checkpoint["recexp"] = {**made, **self.settings.facts}
@@ -111,7 +115,7 @@ class Checkpoints(Callback):
         if self._loaded_random is not None:
             self.random.set(self._loaded_random)
             self._loaded_random = None
-            if self.best_step == trainer.global_step:
+            if self.best_step == trainer.global_step and trainer.is_global_zero:
                 # Killed between the two files: the best state is the very one that was loaded.
                 self._link(self.last_path, self.settings.folder / BEST)
         self.request.install()
@@ -125,9 +129,10 @@ class Checkpoints(Callback):
         if last_of_epoch:
             # Validation comes first; the end of the epoch saves and stops.
             return
-        if due or self.request.number is not None:
+        asked = self._asked(trainer)
+        if due or asked is not None:
             self._save(trainer)
-        self._stop_if_asked()
+        self._stop(asked)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See whether the epoch was the best."""
@@ -149,18 +154,26 @@ class Checkpoints(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save, and stop where a signal came."""
         self._save(trainer)
-        if self._improved:
+        if self._improved and trainer.is_global_zero:
             self._link(self.last_path, self.settings.folder / BEST)
-            self._improved = False
-        self._stop_if_asked()
+        self._improved = False
+        self._stop(self._asked(trainer))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Signals stop at once again."""
         self.request.deferring = False
 
-    def _stop_if_asked(self) -> None:
-        if self.request.number is not None:
-            raise Interrupted(self.request.number, "Everything up to here is saved: resume=true goes on.")
+    def _asked(self, trainer: pl.Trainer) -> int | None:
+        """The signal that any of the processes got: they stop together or not at all."""
+        if trainer.world_size == 1:
+            return self.request.number
+        number = torch.tensor(self.request.number or 0, device=trainer.strategy.root_device)
+        distributed.all_reduce(number, distributed.ReduceOp.MAX)
+        return int(number) or None
+
+    def _stop(self, asked: int | None) -> None:
+        if asked is not None:
+            raise Interrupted(asked, "Everything up to here is saved: resume=true goes on.")
 
     def _save(self, trainer: pl.Trainer) -> None:
         self.before_save()

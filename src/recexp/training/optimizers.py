@@ -52,7 +52,7 @@ def _adam(groups: list[dict[str, Any]], s: OptimSettings, fused: bool) -> Optimi
 def _adagrad(groups: list[dict[str, Any]], s: OptimSettings, fused: bool) -> Optimizer:
     # Only its CPU kernel is fused.
     on_cpu = all(p.device.type == "cpu" for group in groups for p in group["params"])
-    options = _given(eps=s.eps, initial_accumulator_value=s.initial_accumulator, fused=fused and on_cpu or None)
+    options = _given(eps=s.eps, initial_accumulator_value=s.initial_accumulator, fused=(fused and on_cpu) or None)
     return Adagrad(groups, lr=s.lr, **options)
 
 

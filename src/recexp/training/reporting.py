@@ -53,11 +53,12 @@ class Reporting(Callback):
     ) -> None:
         """Log finished points of the loss."""
         assert isinstance(pl_module, ProblemModule)
-        if pl_module.loss_points:
+        points = pl_module.take_loss_points()
+        if points:
             rate = float(trainer.optimizers[0].param_groups[0]["lr"])
-            for step, loss in pl_module.take_loss_points():
+            for step, loss in points:
                 self.records.metrics({"train/loss": loss, "train/lr": rate}, step)
-            self.display.loss(loss)
+            self.display.loss(points[-1][1])
         self.display.update(trainer.global_step, batch.rows)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -1,0 +1,126 @@
+"""From a dataset's configuration to its events: found, verified, parsed once, opened from the cache ever after."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from recexp.config import targets
+from recexp.datasets import cache as store
+from recexp.datasets.arrays import arrange
+from recexp.datasets.events import DataMeta, Events
+from recexp.datasets.malformed import Policy
+from recexp.datasets.places import Places, cache_folder, data_folder
+from recexp.datasets.table import Recording
+from recexp.errors import DataError
+from recexp.storage.atomic import sweep_orphans
+from recexp.storage.checksum import sha256_json
+from recexp.storage.lock import locked
+
+_PATIENCE_S = 3600.0
+_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
+_log = logging.getLogger(__name__)
+
+
+def default_cache() -> Path:
+    """Folder of downloads and prepared arrays: RECEXP_CACHE, else recexp in XDG_CACHE_HOME or ~/.cache."""
+    return cache_folder(None)
+
+
+def default_data() -> Path | None:
+    """The user's folder of datasets that RECEXP_DATA names, or None."""
+    return data_folder(None)
+
+
+def prepare(
+    dataset: Mapping[str, Any],
+    *,
+    data: Path | None,
+    cache: Path,
+    progress: Callable[[str, int, int | None], None] | None = None,
+) -> Events:
+    """The events of a dataset, memory-mapped from the cache; any number of processes may be first.
+
+    Args:
+        dataset: The composed ``dataset`` node; ``_target_`` names its reader.
+        data: The user's folder of copies, only read.
+        cache: Folder of downloads and prepared arrays; written only when something is not there yet.
+        progress: Told what is done, how much of it, and how much there is (None: unknown).
+
+    Raises:
+        DataError: the source cannot be found, fetched, verified or read, or the cache cannot be written.
+    """
+    cache = cache.expanduser().absolute()
+    data = None if data is None else data.expanduser()
+    try:
+        recording: Recording = targets.load(dataset["_target_"])(dataset, Places(data, cache, progress))
+        return _cached(dataset, recording, cache)
+    except OSError as error:
+        raise DataError(_explain(error, cache)) from error
+
+
+def _cached(dataset: Mapping[str, Any], recording: Recording, cache: Path) -> Events:
+    name = str(dataset["name"])
+    key = sha256_json(
+        {"recipe": store.RECIPE, "name": name, "content": recording.content, "options": dict(recording.options)}
+    )
+    folder = cache / "datasets" / f"{name}-{key[:16]}"
+    events = _acceptable(folder, dataset)
+    if events is not None:
+        return events
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.with_name(f"{folder.name}.lock"), f"prepare the dataset {name}", timeout=_PATIENCE_S):
+        events = _acceptable(folder, dataset)
+        if events is None:
+            sweep_orphans(folder.parent, 0.0, folder.name)
+            sweep_orphans(folder.parent)
+            _build(dataset, recording, folder)
+            events = store.load(folder)
+    if events is None:
+        raise DataError(f"{folder} was written and cannot be read again: check the disk, or set paths.cache.")
+    return events
+
+
+def _acceptable(folder: Path, dataset: Mapping[str, Any]) -> Events | None:
+    """What is published, unless it left out more rows than this run allows: building it again says which."""
+    events = store.load(folder)
+    if events is not None and Policy.of(dataset).refuses(sum(events.meta.malformed.values())):
+        return None
+    return events
+
+
+def _build(dataset: Mapping[str, Any], recording: Recording, folder: Path) -> None:
+    started = time.perf_counter()
+    table, origin = recording.load()
+    arrays, num_users, num_items = arrange(table, dataset.get("min_rating"), origin)
+    meta = DataMeta(
+        name=str(dataset["name"]),
+        fingerprint=store.fingerprint(arrays),
+        licence=str(dataset.get("licence", "")),
+        origin=origin,
+        synthetic=recording.synthetic,
+        rows_read=table.rows_read,
+        malformed=dict(table.malformed),
+        verified=recording.verified,
+    )
+    store.publish(folder, arrays, num_users, num_items, meta)
+    seconds = time.perf_counter() - started
+    _log.info("built %s: %d events from %s in %.1f s", folder, len(arrays["user"]), origin, seconds)
+    if meta.malformed:
+        _log.warning("%s: malformed rows were left out: %s", origin, meta.malformed)
+
+
+def _explain(error: OSError, cache: Path) -> str:
+    path = error.filename or cache
+    if error.errno in _FORBIDDEN:
+        return (
+            f"the cache {cache} cannot be written or read ({error.strerror}: {path}). Choose another folder with "
+            f"paths.cache=FOLDER or RECEXP_CACHE, or change its permissions."
+        )
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"{error.strerror}. Make room, or choose a cache on another disk: paths.cache=FOLDER or RECEXP_CACHE."
+    return f"the cache {cache} cannot be used ({error.strerror or error}: {path}). Choose another: paths.cache=FOLDER."

@@ -1,0 +1,1 @@
+"""Files that survive kills, full disks, several processes and hostile archives."""

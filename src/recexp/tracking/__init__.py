@@ -1,0 +1,1 @@
+"""Recording of runs: a journal on disk first, MLflow behind it."""

@@ -1,0 +1,125 @@
+"""The fast parser against the slow one: where it answers at all, it answers the same."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recexp.datasets.columns import parse_columns
+from recexp.datasets.lines import Layout, MalformedRow, Row, parse_line
+from recexp.datasets.malformed import Malformed, Policy
+from recexp.datasets.table import Table
+from recexp.datasets.text_table import read_text
+
+KEPT = Layout("::", 4, user=0, item=1, rating=2, time=3, largest=(50, 90), rating_range=(0.5, 5))
+TABBED = Layout("\t", 4, user=0, item=1, rating=2, time=3, largest=(50, 90))
+LABELS = Layout(",", 5, user=1, item=0, rating=3, time=4)
+BARE = Layout(";", 2, user=0, item=1)
+LAYOUTS = [KEPT, TABBED, LABELS, BARE]
+
+NUMBERS = st.one_of(
+    st.integers(1, 50).map(str),
+    st.integers(-3, 2**64).map(str),
+    st.floats(0, 6).map(str),
+    st.sampled_from(["", " 3", "3 ", "+3", "nan", "inf", "1e400", "1e-400", ".5", "5.", ".", "1_0", "0x1", "-0", "007",
+                     "9007199254740993", "9007199254740992.5", "9223372036854775807", "3.4028235e38", "٣"]),
+)  # fmt: skip
+WORDS = st.one_of(
+    NUMBERS,
+    st.text(st.sampled_from('ab é"\ufeff\u2028\x0b:'), max_size=6),
+    st.sampled_from(['"a,b"', '"a""b"', '"a\nb"', "x" * 256, "x" * 257, '"', '""']),
+)
+ENDS = st.sampled_from(["\n", "\n", "\n", "\r\n", "\n\n", "\r"])
+SPOILT = st.sampled_from([b"", b"", b"", b"", b"\0", b"\xff", b"\xef\xbb\xbf", b"\r"])
+
+
+@st.composite
+def texts(draw: st.DrawFn, layout: Layout) -> bytes:
+    field = NUMBERS if layout.largest else WORDS
+    plain = st.integers(1, 5).map(str)
+    lines = []
+    for _ in range(draw(st.integers(0, 6))):
+        width = draw(st.sampled_from([layout.width] * 8 + [layout.width - 1, layout.width + 1]))
+        use = field if draw(st.booleans()) else plain
+        lines.append(layout.separator.join(draw(use) for _ in range(width)) + draw(ENDS))
+    content = "".join(lines).encode()
+    cut = draw(st.integers(0, len(content)))
+    return content[:cut] + draw(SPOILT) + content[cut:]
+
+
+def reference(content: bytes, layout: Layout) -> tuple[list[Row], dict[str, int], list[int]]:
+    rows: list[Row] = []
+    kinds: dict[str, int] = {}
+    bad = []
+    lines = content.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(parse_line(line, layout))
+        except MalformedRow as fault:
+            kinds[str(fault)] = kinds.get(str(fault), 0) + 1
+            bad.append(number)
+    return rows, kinds, bad
+
+
+def table_rows(table: Table, *, timed: bool) -> list[tuple]:
+    users = table.user.tolist() if table.user_labels is None else table.user_labels[table.user].tolist()
+    items = table.item.tolist() if table.item_labels is None else table.item_labels[table.item].tolist()
+    return list(zip(users, items, table.rating.tolist(), table.time.tolist() if timed else [None] * len(users), strict=True))
+
+
+def same_label(ours: object, theirs: object) -> bool:
+    return str(ours) == str(theirs)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=["ids", "tabs", "labels", "bare"])
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_table_equals_the_line_by_line_reference(layout: Layout, data: st.DataObject) -> None:
+    content = data.draw(texts(layout))
+    piece = data.draw(st.sampled_from([1 << 20, 16, 40]))
+    rows, kinds, bad = reference(content, layout)
+    malformed = Malformed("x", Policy("skip", 10**6))
+    table = read_text(io.BytesIO(content), layout, malformed, piece=piece)
+    assert malformed.counts == kinds
+    assert malformed.rows == bad
+    found = table_rows(table, timed=layout.time is not None)
+    assert len(found) == len(rows)
+    for ours, theirs in zip(found, rows, strict=True):
+        assert same_label(ours[0], theirs.user)
+        assert same_label(ours[1], theirs.item)
+        assert ours[2:] == (theirs.rating, theirs.time)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=["ids", "tabs", "labels", "bare"])
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_fast_parser_never_accepts_what_the_slow_one_refuses(layout: Layout, data: st.DataObject) -> None:
+    content = data.draw(texts(layout))
+    columns = parse_columns(content, layout) if content else None
+    if columns is not None:
+        rows, kinds, _ = reference(content, layout)
+        assert not kinds
+        assert len(columns.user) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("layout", "content"),
+    [
+        (KEPT, b"1::2::3::4\n5::6::0.5::8\n"),
+        (KEPT, b"1::2::3::4\r\n5::6::5::8"),
+        (TABBED, b"1\t2\t3.5\t4.5\n"),
+        (LABELS, b'"a, b",c,,1,2\n"say ""x""",\xc3\xa9,z,.5,1e3\n'),
+        (BARE, b"a b; c \n"),
+    ],
+)
+def test_well_formed_text_takes_the_fast_way(layout: Layout, content: bytes) -> None:
+    columns = parse_columns(content, layout)
+    assert columns is not None
+    rows, kinds, _ = reference(content, layout)
+    assert not kinds
+    assert [str(value) for value in np.array(columns.user)] == [str(row.user) for row in rows]
