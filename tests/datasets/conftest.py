@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from recexp.datasets.events import Events
 from recexp.datasets.prepare import prepare
 
@@ -32,3 +33,16 @@ def interactions(tmp_path: Path) -> Callable[..., Events]:
         return prepare(node, data=None, cache=tmp_path / "cache")
 
     return run
+
+
+@pytest.fixture
+def binding_permissions(tmp_path: Path) -> None:
+    """Skips where permissions do not bind, as for the superuser."""
+    folder = tmp_path / "sealed"
+    folder.mkdir()
+    folder.chmod(0o500)
+    try:
+        (folder / "probe").touch()
+    except PermissionError:
+        return
+    pytest.skip("permissions do not bind this user")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from recexp.datasets.arrays import arrange
 from recexp.datasets.table import Table
 from recexp.datasets.vocabulary import Vocabulary
@@ -57,7 +58,7 @@ def test_labels_are_numbered_in_order_where_they_still_have_an_event(rows: list,
 
 
 def test_nothing_left() -> None:
-    with pytest.raises(DataError, match="there is no event. 0 rows were read"):
+    with pytest.raises(DataError, match=r"there is no event\. 0 rows were read"):
         arrange(table([]), None, "x")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from recexp.datasets.columns import parse_columns
 from recexp.datasets.lines import Layout, MalformedRow, Row, parse_line
 from recexp.datasets.malformed import Malformed, Policy
@@ -69,7 +70,9 @@ def reference(content: bytes, layout: Layout) -> tuple[list[Row], dict[str, int]
 def table_rows(table: Table, *, timed: bool) -> list[tuple]:
     users = table.user.tolist() if table.user_labels is None else table.user_labels[table.user].tolist()
     items = table.item.tolist() if table.item_labels is None else table.item_labels[table.item].tolist()
-    return list(zip(users, items, table.rating.tolist(), table.time.tolist() if timed else [None] * len(users), strict=True))
+    return list(
+        zip(users, items, table.rating.tolist(), table.time.tolist() if timed else [None] * len(users), strict=True)
+    )
 
 
 def same_label(ours: object, theirs: object) -> bool:
@@ -105,6 +108,22 @@ def test_fast_parser_never_accepts_what_the_slow_one_refuses(layout: Layout, dat
         rows, kinds, _ = reference(content, layout)
         assert not kinds
         assert len(columns.user) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("layout", "content"),
+    [
+        (KEPT, b"\xef\xbb\xbf1::2::3::4\n"),
+        (KEPT, b"1:x:2::3::4\n"),
+        (KEPT, b"1::2::3::4\n\n"),
+        (KEPT, b"1::2::3::9007199254740993\n1::2::3::1.5\n"),
+        (KEPT, b"1::2::3::4\r1::2::3::4\n"),
+        (LABELS, b'"a\nb",u,x,1,2\n'),
+        (LABELS, b'a"b,u,"x",1,2\n"c,u,x,1,2\n'),
+    ],
+)
+def test_what_the_fast_parser_must_leave_to_the_slow_one(layout: Layout, content: bytes) -> None:
+    assert parse_columns(content, layout) is None
 
 
 @pytest.mark.parametrize(

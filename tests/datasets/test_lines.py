@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from recexp.datasets.lines import Layout, MalformedRow, Row, parse_line
 
 RATINGS = Layout("::", 4, user=0, item=1, rating=2, time=3, largest=(50, 90), rating_range=(1, 5))
@@ -61,6 +62,10 @@ def test_faults(line: bytes, kind: str) -> None:
 def test_labels_and_quotes() -> None:
     assert parse_line(b'"a, b",\xc3\xa9,3', LABELS) == Row("a, b", "é", 1.0, 3)
     assert parse_line(b'"a""b",c,3', LABELS).user == 'a"b'
-    for line, kind in ((b'"a"b,c,3', "bad_quoting"), (b'"a,c,3', "bad_quoting"), (b"a" * 257 + b",c,3", "label_too_long")):
+    for line, kind in (
+        (b'"a"b,c,3', "bad_quoting"),
+        (b'"a,c,3', "bad_quoting"),
+        (b"a" * 257 + b",c,3", "label_too_long"),
+    ):
         with pytest.raises(MalformedRow, match=kind):
             parse_line(line, LABELS)

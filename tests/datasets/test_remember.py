@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from recexp.datasets.remember import remembered_sha256
 from recexp.errors import DataError
 

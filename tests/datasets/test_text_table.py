@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+
 from recexp.datasets.lines import Layout
 from recexp.datasets.malformed import Malformed, Policy
 from recexp.datasets.text_table import read_text
@@ -23,8 +24,16 @@ def test_repeats_are_left_out_and_named_by_line() -> None:
     assert list(zip(table.user.tolist(), table.item.tolist(), table.rating.tolist(), strict=True)) == [
         (1, 2, 3.0), (2, 2, 3.0), (1, 3, 3.0),
     ]  # fmt: skip
-    with pytest.raises(DataError, match=r"line 2 \(missing_columns\): 'bad'\n  line 4 \(duplicate\): 'user 1 and item 2"):
+    with pytest.raises(
+        DataError, match=r"line 2 \(missing_columns\): 'bad'\n  line 4 \(duplicate\): 'user 1 and item 2"
+    ):
         read_text(io.BytesIO(text), LAYOUT, Malformed("x", Policy()))
+
+
+def test_of_many_repeats_the_first_row_stays() -> None:
+    text = b"".join(b"%d::%d::3::%d\n" % (n % 7 + 1, n % 5 + 1, n) for n in range(3000))
+    table = read_text(io.BytesIO(text), LAYOUT, Malformed("x", Policy("skip", 10**6)))
+    assert table.time.tolist() == list(range(35))
 
 
 def test_lines_are_counted_across_pieces_and_the_header() -> None:

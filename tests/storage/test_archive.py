@@ -146,7 +146,12 @@ def test_bombs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("names", "told"),
-    [(["a/x", "A/y"], "one file on some systems"), (["x", "X"], "one file on"), (["x", "x/y"], "name of a file as a"), (["x", "x/y/z"], "file as a folder")],
+    [
+        (["a/x", "A/y"], "one file on some systems"),
+        (["x", "X"], "one file on"),
+        (["x", "x/y"], "name of a file as a"),
+        (["x", "x/y/z"], "file as a folder"),
+    ],
 )
 def test_names_that_collide(tmp_path: Path, names: list[str], told: str) -> None:
     archive = make_zip(tmp_path / "a.zip", dict.fromkeys(names, b"1"))

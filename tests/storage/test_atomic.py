@@ -32,11 +32,15 @@ while True:
 def test_content_appears_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"old")
-    with atomic.atomic_file(path) as stream:
+    with path.open("rb") as reader, atomic.atomic_file(path) as stream:
         stream.write(b"new")
         stream.flush()
         assert path.read_bytes() == b"old"
-    assert path.read_bytes() == b"new"
+        stream.write(b"er")
+        reading = os.dup(reader.fileno())
+    with os.fdopen(reading, "rb") as reader:
+        assert reader.read() == b"old"  # the file was replaced, not written over
+    assert path.read_bytes() == b"newer"
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -63,9 +67,10 @@ def test_full_disk_names_path_and_bytes(tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(
-        OSError, match=r"no space left for .*/a: at least 5,000 bytes are needed, [\d,]+ bytes are free"
-    ), atomic.atomic_file(path, expected_bytes=5000) as stream:
+    with (
+        pytest.raises(OSError, match=r"no space left for .*/a: at least 5,000 bytes are needed, [\d,]+ bytes are free"),
+        atomic.atomic_file(path, expected_bytes=5000) as stream,
+    ):
         stream.write(b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

@@ -29,7 +29,8 @@ def choose(*, order: list[str]) -> Device:
         except DeviceError as error:
             reasons.append(str(error))
             continue
-        _log.info("device=auto is %s here. %s", word, " ".join(reasons))
+        passed = ", ".join(order[: len(reasons)])
+        _log.info("device=auto is %s here%s", word, f"; task=doctor says why not {passed}" if passed else "")
         return device
     raise DeviceError("device=auto found nothing to run on: " + " ".join(reasons))
 

@@ -47,7 +47,7 @@ class CpuDevice(Device):
         return host.cpu_name()
 
     def prepare(self) -> None:
-        """Set the threads explicitly: launchers such as joblib set environment variables that torch would follow."""
+        """As many threads as were asked for."""
         torch.set_num_threads(self.threads)
 
     def synchronize(self) -> None:

@@ -74,6 +74,7 @@ class CudaDevice(Device):
 
     def prepare(self) -> None:
         """Make it the current device."""
+        super().prepare()
         torch.cuda.set_device(self.root)
 
     def synchronize(self) -> None:

@@ -11,7 +11,7 @@ from pytorch_lightning.accelerators import Accelerator
 from pytorch_lightning.plugins.io import CheckpointIO
 from pytorch_lightning.strategies import SingleDeviceStrategy, Strategy
 
-from recexp.devices import ddp, rng
+from recexp.devices import ddp, host, rng
 from recexp.devices.ddp import RecexpDDPStrategy
 from recexp.devices.precision import Policy, words
 from recexp.errors import DeviceError
@@ -138,7 +138,11 @@ class Device(ABC):
         torch.use_deterministic_algorithms(on)
 
     def prepare(self) -> None:
-        """Set what belongs to the process: threads, the current device."""
+        """Set what belongs to the process: here the host's threads, in kinds with several devices the current one.
+
+        Explicitly, because launchers such as joblib set environment variables that torch would follow.
+        """
+        torch.set_num_threads(max(1, host.usable_cores() // self.count))
 
     def trainer_arguments(self, policy: Policy, checkpoint_io: CheckpointIO | None = None) -> dict[str, Any]:
         """Arguments for a Trainer, instances throughout; no accelerator or precision flag may stand beside them."""

@@ -30,7 +30,7 @@ class MpsDevice(Device):
         if platform.system() != "Darwin":
             return f"it exists on Apple computers only, and this is {platform.system()}. Use device=cuda or device=cpu."
         if not torch.backends.mps.is_built():
-            return f"this torch ({torch.__version__}) is a build without Metal. Install torch==2.13.0 from its macOS wheel."
+            return f"this torch ({torch.__version__}) has no Metal. Install its macOS wheel, or use device=cpu."
         if not torch.backends.mps.is_available():
             return "Metal is not available: it needs macOS 14 or newer and an Apple GPU. Use device=cpu."
         return None

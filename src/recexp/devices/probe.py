@@ -14,7 +14,7 @@ class ProductProbe(TorchDispatchMode):
     """Records (device kind, dtype) of every matrix product while it is active. Costs time: for one step only."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen: set[tuple[str, torch.dtype]] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:

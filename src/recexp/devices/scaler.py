@@ -85,12 +85,12 @@ def update(
         clip: Called between the backward pass and the update, on gradients that are already unscaled.
     """
     if scaler is None:
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if clip is not None:
             clip()
         optimizer.step()
         return
-    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    scaler.scale(loss).backward()
     if clip is not None:
         scaler.unscale_(optimizer)
         clip()

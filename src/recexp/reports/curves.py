@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 import warnings
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Panels = dict[str, dict[str, list[tuple[int, float]]]]
 Points = Mapping[str, Sequence[tuple[int, float]]]
 
 DPI = 100
@@ -28,6 +28,8 @@ _LONGEST = 72
 _MARKED, _DENSE = 40, 80
 _INK, _SOFT, _GRID = "#1f2933", "#66727f", "#e4e8ec"
 _COLOURS = ("#2563a8", "#d97706", "#2a9d6e", "#b83b5e", "#7a5cb8", "#6b7280")
+_TOO_LARGE = 1e100  # to be drawn; NaN compares as false
+_LEFT, _RIGHT = 0.065, 0.98
 _CUT = re.compile(r"_at_(\d+)")
 
 
@@ -60,22 +62,22 @@ def plot(points: Points, path: Path, title: str, synthetic: bool = False) -> Pat
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     panels = _panels(points)
-    figure = _figure(panels, one_line(title), synthetic)
-    FigureCanvasAgg(figure)
     with warnings.catch_warnings(), atomic_file(path) as stream:
         warnings.simplefilter("ignore")  # letters that the font does not have become boxes
+        figure = _figure(panels, one_line(title), synthetic)
+        FigureCanvasAgg(figure)
         figure.savefig(stream, format="png")
     return path
 
 
-def _panels(points: Points) -> dict[str, dict[str, list[tuple[int, float]]]]:
+def _panels(points: Points) -> Panels:
     """Panel to label to finite points by step; the loss comes first."""
-    panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    panels: Panels = {}
     for name in sorted(points, key=lambda name: not name.startswith("train/")):
         split, _, metric = name.partition("/")
         if not (split == "val" or name == f"train/{_LOSS}"):
             continue
-        finite = sorted((step, value) for step, value in points[name] if math.isfinite(value))
+        finite = sorted((step, value) for step, value in points[name] if abs(value) < _TOO_LARGE)
         if finite:
             cut = _CUT.search(metric)
             panel = _LOSS if metric == _LOSS else _CUT.sub("", metric, count=1)
@@ -84,7 +86,7 @@ def _panels(points: Points) -> dict[str, dict[str, list[tuple[int, float]]]]:
     return panels
 
 
-def _figure(panels: dict[str, dict[str, list[tuple[int, float]]]], title: str, synthetic: bool) -> Figure:
+def _figure(panels: Panels, title: str, synthetic: bool) -> Figure:
     from matplotlib.figure import Figure
 
     others = [name for name in panels if name != _LOSS]
@@ -92,23 +94,21 @@ def _figure(panels: dict[str, dict[str, list[tuple[int, float]]]], title: str, s
     rows = math.ceil(len(others) / columns) if others else 1
     height = SIZE[1] * max(rows, _ROWS_OF_SIZE) / _ROWS_OF_SIZE
     figure = Figure(figsize=(SIZE[0] / DPI, height / DPI), dpi=DPI, facecolor="white")
-    top = 1 - 82 / height
     _head(figure, title, synthetic, height)
-    wide = 1.15 if others else 0.0
-    grid = figure.add_gridspec(
-        rows, columns + (_LOSS in panels), left=0.065, right=0.98, top=top, bottom=62 / height,
-        wspace=0.27, hspace=0.38, width_ratios=[*([wide or 1.0] if _LOSS in panels else []), *[1.0] * columns] or None,
-    ) if panels else None  # fmt: skip
-    if grid is None:
+    if not panels:
         figure.text(0.5, 0.5, "no points were recorded", ha="center", va="center", color=_SOFT, fontsize=14)
         return figure
+    widths = [1.15] * (_LOSS in panels) + [1.0] * columns
+    grid = figure.add_gridspec(
+        rows, len(widths), width_ratios=widths, left=_LEFT, right=_RIGHT, top=1 - 82 / height, bottom=62 / height,
+        wspace=0.27, hspace=0.38,
+    )  # fmt: skip
     last = max(1, *(step for lines in panels.values() for series in lines.values() for step, _ in series))
-    first = 0
     if _LOSS in panels:
-        first = 1
         _draw(figure.add_subplot(grid[:, 0]), _LOSS, panels[_LOSS], last)
     for index, name in enumerate(others):
-        _draw(figure.add_subplot(grid[index // columns, first + index % columns]), name, panels[name], last)
+        row, column = divmod(index, columns)
+        _draw(figure.add_subplot(grid[row, column + (_LOSS in panels)]), name, panels[name], last)
     figure.text(0.5, 14 / height, "updates", ha="center", color=_SOFT, fontsize=10)
     return figure
 
@@ -116,12 +116,12 @@ def _figure(panels: dict[str, dict[str, list[tuple[int, float]]]], title: str, s
 def _head(figure: Figure, title: str, synthetic: bool, height: float) -> None:
     short = title if len(title) <= _LONGEST else f"{title[: _LONGEST - 3]}..."
     figure.text(
-        0.065, 1 - 24 / height, short, ha="left", va="center", color=_INK, fontsize=14, weight="bold", parse_math=False
+        _LEFT, 1 - 24 / height, short, ha="left", va="center", color=_INK, fontsize=14, weight="bold", parse_math=False
     )
     if synthetic:
         box = {"facecolor": "#fde68a", "edgecolor": "none", "boxstyle": "round,pad=0.35"}
         figure.text(
-            0.98, 1 - 24 / height, "SYNTHETIC DATA", ha="right", va="center", color="#7c2d12", fontsize=11,
+            _RIGHT, 1 - 24 / height, "SYNTHETIC DATA", ha="right", va="center", color="#7c2d12", fontsize=11,
             weight="bold", bbox=box,
         )  # fmt: skip
 
@@ -139,7 +139,7 @@ def _draw(axes: Axes, name: str, lines: Mapping[str, Sequence[tuple[int, float]]
             steps, _smooth(values) if dense else values, color=colour, linewidth=1.8, marker=marker, markersize=3.5,
             label=f"{label}  {values[-1]:.4f}".strip(), solid_capstyle="round",
         )  # fmt: skip
-    axes.set_title(name[:_LONGEST], loc="left", fontsize=11, color=_INK, parse_math=False)
+    axes.set_title(one_line(name)[:_LONGEST], loc="left", fontsize=11, color=_INK, parse_math=False)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:.4g}k" if abs(value) >= 1000 else f"{value:.4g}")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.set_xlim(-0.03 * last, 1.03 * last)
@@ -150,20 +150,19 @@ def _draw(axes: Axes, name: str, lines: Mapping[str, Sequence[tuple[int, float]]
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(side == "bottom")
         axes.spines[side].set_color("#b8c0c8")
-    corner = "upper right" if name == _LOSS else "lower right"  # where a curve that gets better is not
     legend = axes.legend(
-        fontsize=9, labelcolor=_INK, loc=corner, handlelength=1.4, edgecolor="none", framealpha=0.75, borderpad=0.2
-    )
+        loc="upper right" if name == _LOSS else "lower right",  # where a curve that gets better is not
+        fontsize=9, labelcolor=_INK, handlelength=1.4, edgecolor="none", framealpha=0.75, borderpad=0.2,
+    )  # fmt: skip
     for text in legend.get_texts():
         text.set_parse_math(False)
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
-    """Mean over the neighbours, a fortieth of the whole on each side, fewer at the ends."""
+    """Mean over the neighbours, a fortieth of the whole on each side."""
     half = max(1, len(values) // 40)
-    sums = [0.0, *itertools.accumulate(values)]
-    spans = [min(half, index, len(values) - 1 - index) for index in range(len(values))]
-    return [(sums[i + span + 1] - sums[i - span]) / (2 * span + 1) for i, span in enumerate(spans)]
+    windows = (values[max(0, index - half) : index + half + 1] for index in range(len(values)))
+    return [math.fsum(value / len(window) for value in window) for window in windows]
 
 
 def _cycle(count: int) -> list[str]:

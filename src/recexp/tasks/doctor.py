@@ -7,14 +7,17 @@ import platform
 import shutil
 import socket
 import sqlite3
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from recexp.config import catalogue
+from recexp.config import catalogue, targets
 from recexp.config.typed import settings as typed
 from recexp.datasets import prepare
+from recexp.datasets.published import Published, find_copy
 from recexp.errors import DeviceError, RecexpError
 from recexp.reports.console import show_facts
 from recexp.tracking import names, store
@@ -31,6 +34,7 @@ PACKAGES = (
     "pandas",
 )
 _PROBE_S = 2.0
+_USABLE = "usable"
 
 
 def run(config: Mapping[str, Any]) -> None:
@@ -41,13 +45,13 @@ def run(config: Mapping[str, Any]) -> None:
     data = Path(settings.paths.data).expanduser() if settings.paths.data else prepare.default_data()
     show_facts("versions", dict(_versions()))
     show_facts("machine", dict(_machine(root, cache)))
-    states = dict(_devices())
+    states = dict(_devices(config["device"]))
     show_facts("devices", states)
     show_facts("data", dict(_data(data, cache)))
     show_facts("tracking", {"store": _tracking(settings, root)})
     word = config["device"]["name"]
-    if not states[word].startswith("usable"):
-        raise DeviceError(f"device={word}, which this configuration asks for, cannot be used: {states[word]}")
+    if not states[word].startswith(_USABLE):
+        raise DeviceError(f"device={word}, which this configuration asks for, is {states[word]}")
 
 
 def _versions() -> Iterator[tuple[str, str]]:
@@ -72,30 +76,49 @@ def _machine(root: Path, cache: Path) -> Iterator[tuple[str, str]]:
         yield label, f"{shutil.disk_usage(existing).free / 2**30:.1f} GiB free in {folder}"
 
 
-def _devices() -> Iterator[tuple[str, str]]:
+def _devices(configured: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Each word of ``device=`` and whether it computes. A torch that cannot be imported is a finding, too."""
     for word in catalogue.choices("device"):
         try:
-            from recexp.devices.auto import default
+            from recexp.devices.build import make
 
-            device = default(word)
+            own = word == configured["name"]
+            device = make(configured if own else catalogue.read(f"device/{word}").tree["device"])
             device.check()
-            yield word, f"usable: {device.available()} x {device.device_name()}"
-        except (RecexpError, ImportError, OSError, RuntimeError) as error:
-            yield word, f"not usable: {str(error).splitlines()[0]}"
+            kind = "" if word == device.kind else f"{device.kind}, "
+            yield word, f"{_USABLE}: {kind}{device.available()} x {device.device_name()}"
+        except RecexpError as error:
+            yield word, f"not usable: {str(error).removeprefix(f'device={word} cannot be used: ')}"
+        except Exception as error:  # noqa: BLE001 - a broken torch may raise anything, and this task is to say so
+            yield word, f"not usable: {type(error).__name__}: {error}"
 
 
 def _data(data: Path | None, cache: Path) -> Iterator[tuple[str, str]]:
     yield "RECEXP_DATA or paths.data", str(data) if data else "not set"
     for word in catalogue.choices("dataset"):
+        copy = _own_copy(word, data)
+        found = [f"your copy {copy}"] if copy else []
         prepared = sorted((cache / "datasets").glob(f"{word}-*/meta.json"))
-        yield word, f"prepared in {prepared[-1].parent}" if prepared else f"not prepared: task=prepare dataset={word}"
+        found += [f"prepared in {meta.parent}" for meta in prepared[-1:]]
+        yield word, "; ".join(found) or f"not here; to fetch and prepare it: task=prepare dataset={word}"
+
+
+def _own_copy(word: str, data: Path | None) -> Path | None:
+    """Where in the user's folder a published dataset lies."""
+    if data is None or not data.is_dir():
+        return None
+    reader = targets.load(catalogue.read(f"dataset/{word}").tree["dataset"]["_target_"])
+    known = [value for value in vars(sys.modules[reader.__module__]).values() if isinstance(value, Published)]
+    return find_copy(known[0], None, data) if known else None
 
 
 def _tracking(settings: Any, root: Path) -> str:
     if settings.tracking.backend == "off":
         return "off"
-    uri = store.resolve(settings.tracking.uri, root).uri
+    try:
+        uri = store.resolve(settings.tracking.uri, root).uri
+    except RecexpError as error:
+        return f"cannot be used: {error}"
     shown, parts = names.scrub(uri), urlsplit(uri)
     if parts.scheme == "sqlite":
         path = Path(uri.removeprefix("sqlite:///"))
@@ -114,7 +137,7 @@ def _sqlite_state(path: Path) -> str:
     if not path.exists():
         return "will be created by the first run"
     try:
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=_PROBE_S) as connection:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=_PROBE_S)) as connection:
             (count,) = connection.execute("SELECT count(*) FROM runs").fetchone()
         return f"{count} runs"
     except sqlite3.Error as error:

@@ -35,7 +35,6 @@ def describe(session: Session, start: Start, recorder: Recorder) -> None:
             "data.name": meta.name,
             "data.synthetic": str(meta.synthetic).lower(),
             "data.licence": meta.licence,
-            "run.directory": str(start.directory),
             "mlflow.note.content": _note(session),
             **provenance.facts(Path.cwd()),
         }

@@ -23,7 +23,7 @@ def run(config: Mapping[str, Any]) -> None:
     root = Path(settings.paths.root).expanduser().absolute()
     wanted = store.resolve(settings.tracking.uri, root)
     tracked = left = 0
-    silent: dict[str, str] = {}
+    silent: set[str] = set()
     for state in run_directory.runs(root):
         before = outcome(state.path)
         if before.backend == "off":
@@ -40,18 +40,16 @@ def run(config: Mapping[str, Any]) -> None:
     sys.stdout.write(f"{tracked} runs in {root / 'runs'}: nothing is left to deliver\n")
 
 
-def _deliver(
-    state: run_directory.RunState, before: Outcome, wanted: store.Store, silent: dict[str, str]
-) -> tuple[str, bool]:
-    """What to say about a run, and whether something of it is left. ``silent`` collects stores that do not answer."""
+def _deliver(state: run_directory.RunState, before: Outcome, wanted: store.Store, silent: set[str]) -> tuple[str, bool]:
+    """What to say about a run, and whether something of it is left. ``silent`` collects stores that failed."""
     if run_directory.is_alive(state.path):
         return f"left alone, process {state.pid} on {state.host} is still running it", False
     target = store.of_run(state.path, wanted)
-    reason = silent.get(target.uri) or sender.drain(state.path, target)
+    reason = sender.drain(state.path, target, attempts=1 if target.uri in silent else 3)
     after = outcome(state.path)
     if reason is None:
         refused = f"; {after.notes[-1]}" if after.rejected else ""
         return f"delivered {before.undelivered} points, {before.waiting} records, to {target.shown}{refused}", False
     if after.waiting == before.waiting:
-        silent[target.uri] = reason
+        silent.add(target.uri)
     return f"{after.undelivered} points, {after.waiting} records left: {reason}", True

@@ -100,7 +100,7 @@ class Delivery:
             elif batch.entries():
                 break
             else:
-                self._or_reject(event, lambda event=event: self._single(event))
+                self._or_reject(event)
                 offset = behind
                 break
             offset = behind
@@ -149,9 +149,9 @@ class Delivery:
             raise Rejected(f"a journal line of kind {event['e']!r} is not understood")
         self._ask(lambda: handler(event))
 
-    def _or_reject(self, event: journal.Event, action: Callable[[], None]) -> None:
+    def _or_reject(self, event: journal.Event) -> None:
         try:
-            action()
+            self._single(event)
         except Rejected as refusal:
             if event["e"] == "create":
                 raise Never(str(refusal)) from refusal

@@ -111,35 +111,28 @@ def _read_order() -> dict[str, Any]:
 
 def _deliver(run_dir: Path, parent: Parent) -> int:
     order = parent.order
-    target = store.Store(order["uri"], order["default"]) if order else store.recorded(run_dir)
+    target = store.at(run_dir, order["uri"], is_default=order["default"]) if order else store.recorded(run_dir)
     if target is None:
         return 0
-    said = ""
-
-    def complain(reason: str) -> None:
-        nonlocal said
-        if reason != said:
-            said = reason
-            _log.warning("%s", reason)
-            delivered.note(run_dir, os.getpid(), "failing", reason)
-
-    pause = 1.0
+    pause, said = 1.0, ""
     delivery: Delivery | None = None
     while True:
         closing = parent.gone.is_set()
         try:
             delivery = delivery or open_delivery(run_dir, target)
             if not parent.ready.is_set():
-                parent.ready.set()
-                delivered.note(run_dir, os.getpid(), "ready")
+                _say(run_dir, parent, "ready")
             while delivery.step():
-                said, pause = "", 1.0
+                if said:
+                    said = _say(run_dir, parent, "ready")
+                pause = 1.0
         except Exception as error:  # noqa: BLE001 - a sender that dies of the unexpected delivers nothing any more
-            complain(names.scrub(str(error) or type(error).__name__))
+            reason = names.scrub(str(error) or type(error).__name__)
             if is_final(error):
-                delivered.note(run_dir, os.getpid(), "stopped", names.scrub(str(error)))
+                _say(run_dir, parent, "stopped", reason)
                 return STOPPED
-            parent.ready.set()
+            if reason != said:
+                said = _say(run_dir, parent, "failing", reason)
             parent.pause(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
             continue
@@ -150,6 +143,15 @@ def _deliver(run_dir: Path, parent: Parent) -> int:
             return 0
         if not closing:
             parent.pause(_LOOK_EVERY_S)
+
+
+def _say(run_dir: Path, parent: Parent, state: str, reason: str = "") -> str:
+    """Note the state, where the parent and the user find it."""
+    if reason:
+        _log.warning("%s", reason)
+    delivered.note(run_dir, os.getpid(), state, reason or None)
+    parent.ready.set()
+    return reason
 
 
 def is_final(error: BaseException) -> bool:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+from recexp.config.settings import TrackingSettings
 from recexp.errors import ConfigError, TrackingError
 from recexp.storage.lock import locked
 from recexp.tracking import run_directory
 from recexp.tracking.names import scrub
 
 DATABASE_FILE = "mlflow.db"
+DEFAULT = "default"
 ARTIFACT_FOLDER = "mlartifacts"
 _SERVERS = ("http", "https")
 _DATABASES = ("postgresql", "mysql", "mssql")
 _LEGAL = "sqlite:///PATH, http(s)://HOST:PORT, or a postgresql, mysql or mssql address"
 _INITIALISE_TIMEOUT_S = 120.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,8 @@ class Store:
     """A tracking store. ``uri`` may hold credentials: show ``shown``, never ``uri``."""
 
     uri: str
-    artifacts: str | None
     is_default: bool = False
+    artifact_location: str | None = None
 
     @property
     def shown(self) -> str:
@@ -46,11 +51,20 @@ def resolve(uri: str | None, root: Path) -> Store:
     given = uri or os.environ.get("MLFLOW_TRACKING_URI")
     checked = check_uri(given or f"sqlite:///{root / DATABASE_FILE}")
     is_server = urlsplit(checked).scheme in _SERVERS
-    return Store(checked, None if is_server else (root / ARTIFACT_FOLDER).as_uri(), is_default=not given)
+    return Store(checked, not given, None if is_server else (root / ARTIFACT_FOLDER).as_uri())
+
+
+def resolve_uri(settings: TrackingSettings, root: Path) -> str:
+    """The address of the store that ``settings`` ask for; it may hold credentials, so ``names.scrub`` it to show it.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
+    return resolve(settings.uri, root).uri
 
 
 def check_uri(uri: str) -> str:
-    """Check a tracking address before anything starts, without importing MLflow; a relative sqlite path becomes absolute.
+    """Check a tracking address before anything starts, without importing MLflow; a sqlite path becomes absolute.
 
     Raises:
         ConfigError: A file store, a plain path, an unknown scheme, or a sqlite file that cannot be written.
@@ -92,30 +106,34 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def of_run(run_dir: Path, wanted: Store) -> Store:
-    """The store of a run: ``wanted``, noted in the run's state, or the one that it began in.
+    """The store of a run: the one that it began in, else ``wanted``, which is noted in the run's state.
 
     The note holds no credentials: for a server they come from ``wanted``, where it is the same one, or from
     ``MLFLOW_TRACKING_USERNAME`` and ``MLFLOW_TRACKING_PASSWORD``.
     """
-    noted = recorded(run_dir, wanted)
-    if noted is not None:
-        return noted
-    run_directory.update(run_dir, store="default" if wanted.is_default else wanted.shown)
-    return wanted
-
-
-def recorded(run_dir: Path, wanted: Store) -> Store | None:
-    """The store that the run began in, or None for a run that was never meant to be delivered."""
-    note = run_directory.state(run_dir).extra.get("store")
-    if note is None:
-        return None
-    root = run_dir.absolute().parents[2]
-    if note == "default":
-        return Store(f"sqlite:///{root / DATABASE_FILE}", (root / ARTIFACT_FOLDER).as_uri(), is_default=True)
-    if note == wanted.shown:
+    noted = recorded(run_dir)
+    if noted is None:
+        run_directory.update(run_dir, store=DEFAULT if wanted.is_default else wanted.shown)
         return wanted
-    is_server = urlsplit(note).scheme in _SERVERS
-    return Store(note, None if is_server else (root / ARTIFACT_FOLDER).as_uri())
+    if noted.uri == wanted.shown:
+        return wanted
+    _log.warning("%s began in the store %s and stays there, not in %s.", run_dir, noted.uri, wanted.shown)
+    return noted
+
+
+def recorded(run_dir: Path) -> Store | None:
+    """The store that the run began in, without credentials; None for a run that was never meant to be delivered."""
+    note = run_directory.state(run_dir).extra.get("store")
+    return at(run_dir, note, is_default=note == DEFAULT) if note else None
+
+
+def at(run_dir: Path, uri: str, *, is_default: bool) -> Store:
+    """The store at ``uri`` as the run sees it: the default one lies in the folder that holds ``runs/``."""
+    root = run_dir.absolute().parents[2]
+    if is_default:
+        uri = f"sqlite:///{root / DATABASE_FILE}"
+    is_server = urlsplit(uri).scheme in _SERVERS
+    return Store(uri, is_default, None if is_server else (root / ARTIFACT_FOLDER).as_uri())
 
 
 def is_initialised(path: Path) -> bool:
@@ -124,7 +142,7 @@ def is_initialised(path: Path) -> bool:
         return False
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=20)) as connection:
-            return connection.execute("SELECT count(*) FROM alembic_version").fetchone()[0] > 0
+            return bool(connection.execute("SELECT version_num FROM alembic_version").fetchone())
     except sqlite3.Error:
         return False
 
@@ -144,7 +162,7 @@ def initialise(store: Store) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.with_name(path.name + ".lock"), "make the tracking store", _INITIALISE_TIMEOUT_S):
             if not is_initialised(path):
-                _build(path, store.artifacts or (path.parent / ARTIFACT_FOLDER).as_uri())
+                _build(path, store.artifact_location or (path.parent / ARTIFACT_FOLDER).as_uri())
     except OSError as error:
         raise TrackingError(f"Cannot make the tracking store {path}: {error}") from error
 
@@ -156,6 +174,6 @@ def _build(path: Path, artifacts: str) -> None:
 
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
-    built = SqlAlchemyStore(f"sqlite:///{fresh}", artifacts)
+    built: Any = SqlAlchemyStore(f"sqlite:///{fresh}", artifacts)  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]
     built.engine.dispose()
     fresh.replace(path)

@@ -274,6 +274,9 @@ class Tracker:
 
         Returns:
             What was delivered, and how to deliver the rest.
+
+        Raises:
+            TrackingError: The disk does not take the last records.
         """
         if status not in ("FINISHED", "FAILED", "KILLED"):
             raise ValueError(f"status {status!r}: FINISHED, FAILED or KILLED")
@@ -281,11 +284,17 @@ class Tracker:
         self._closing.set()
         self._writer.join()
         self._journal.append({"e": "status", "status": status, "time": _milliseconds()})
-        self._journal.close()
-        run_directory.update(self.run_dir, status=status, ended=run_directory.now())
-        if self._sender is not None:
-            self._sender.finish(self._drain_timeout)
-        return outcome(self.run_dir)
+        try:
+            self._journal.close()
+            run_directory.update(self.run_dir, status=status, ended=run_directory.now())
+        finally:
+            if self._sender is not None:
+                self._sender.finish(self._drain_timeout)
+        result = outcome(self.run_dir) if self._sender is not None else Outcome(backend="off", ended=True)
+        if status != "FINISHED":
+            for sentence in result.notes:
+                _log.warning("%s", sentence)
+        return result
 
 
 def _milliseconds() -> int:
