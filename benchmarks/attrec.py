@@ -35,6 +35,7 @@ class PlainAttRec(nn.Module):
         self.register_buffer("position", position)
 
     def forward(self, batch: NextItemBatch) -> Tensor:
+        """Mean loss of a batch."""
         history = self.short(batch.history)
         query = torch.relu((history + self.position) @ self.weight)
         scores = query @ query.transpose(1, 2) / query.shape[-1] ** 0.5
@@ -134,7 +135,7 @@ class _Loop:
 
 
 class _Nowhere:
-    def start(self, total_updates: int, done: int = 0) -> None: ...
+    def start(self, total_updates: int, done: int = 0, epochs: int | None = None) -> None: ...
 
     def update(self, done: int, rows: int) -> None: ...
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,8 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning_fabric.strategies.launchers.subprocess_script import _basic_subprocess_cmd
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+
+from recexp.errors import RecexpError
 
 _log = logging.getLogger(__name__)
 #: Names, in a process that we started, the process that started it.
@@ -112,9 +115,12 @@ class _Launcher(_SubprocessScriptLauncher):
         try:
             with watched(self.procs):
                 return function(*args, **kwargs)
-        except BaseException:
+        except BaseException as error:
+            dead = _first_dead(self.procs) if _is_broken_connection(error) else None
             for process in self.procs:
                 process.terminate()
+            if dead is not None:
+                raise RecexpError(f"{_obituary(dead, self.procs)}, so that the training could not go on.") from error
             raise
 
     def _start(self) -> None:
@@ -128,6 +134,28 @@ class _Launcher(_SubprocessScriptLauncher):
             own = {**os.environ, **common, "LOCAL_RANK": str(rank)}
             self.procs.append(subprocess.Popen(command(), env=own))
         atexit.register(_wait_for, self.procs)
+
+
+def _is_broken_connection(error: BaseException) -> bool:
+    """Whether a collective operation missed its partner; gloo has no type of its own for that."""
+    return isinstance(error, torch.distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
+def _first_dead(processes: Sequence[subprocess.Popen[bytes]]) -> subprocess.Popen[bytes] | None:
+    """A process that failed; one that closes its connections may take a moment to end."""
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        for process in processes:
+            if process.poll():
+                return process
+        time.sleep(0.05)
+    return None
+
+
+def _obituary(dead: subprocess.Popen[bytes], processes: Sequence[subprocess.Popen[bytes]]) -> str:
+    code = dead.returncode
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    return f"process {processes.index(dead) + 1} of the training (pid {dead.pid}) {how}"
 
 
 def _wait_for(processes: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -163,8 +191,7 @@ def watched(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
 
 
 def _end(dead: subprocess.Popen[bytes], processes: Sequence[subprocess.Popen[bytes]], done: threading.Event) -> None:
-    rank = processes.index(dead) + 1
-    _log.error("the training's process %d (pid %d) ended with code %d; stopping", rank, dead.pid, dead.returncode)
+    _log.error("%s; stopping", _obituary(dead, processes))
     for patience, number in zip(PATIENCE_S, (signal.SIGTERM, signal.SIGKILL), strict=True):
         if done.wait(patience):
             return

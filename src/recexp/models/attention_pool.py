@@ -90,7 +90,7 @@ class _FusedAttentionMean(Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, Tensor, None]:
         rows_UD, index, position, weight, q, attention, weights, history = ctx.saved_tensors
         (d_mean,) = gradients
-        rows, length, dim = q.shape
+        length, dim = q.shape[1:]
         d_weights = torch.bmm(history, d_mean[:, :, None]).transpose(0, 1) / (length * math.sqrt(dim))
         # Softmax: dS = A * (dA - sum(dA * A)); dA is the same for every row of the mean.
         d_scores = attention * (d_weights - (attention * d_weights).sum(0))
@@ -108,5 +108,5 @@ def fused_attention_mean(
     rows_UD: Tensor, index_BL: Tensor, position_LD: Tensor, weight: Tensor, valid_BL: Tensor
 ) -> Tensor:
     """:func:`attention_mean` of ``rows_UD[index_BL]`` with mask ``reference``, shared projection, average ``all``."""
-    result: Tensor = _FusedAttentionMean.apply(rows_UD, index_BL, position_LD, weight, valid_BL)
+    result: Tensor = _FusedAttentionMean.apply(rows_UD, index_BL, position_LD, weight, valid_BL)  # type: ignore[no-untyped-call]
     return result

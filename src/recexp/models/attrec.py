@@ -138,8 +138,8 @@ class AttRec(nn.Module):
     def short_term(self, history_BL: Tensor) -> Tensor:
         """Attended mean of the history's embeddings, m of the paper, [B, D]."""
         valid = history_BL > 0
-        query = self.projections["query"] if "query" in self.projections else None
-        key = self.projections["key"] if "key" in self.projections else query
+        query = self.projections.get("query")
+        key = self.projections.get("key", query)
         if query is not None and self._is_usual(query, key):
             distinct, index = torch.unique(history_BL, return_inverse=True)
             rows = table_rows(self.item_short, distinct, padded=True)

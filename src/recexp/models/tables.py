@@ -42,5 +42,5 @@ def table_rows(table: Tensor, ids: Tensor, *, padded: bool) -> Tensor:
     in_place = table.device.type == "cpu" and table.is_leaf and torch.is_grad_enabled() and table.requires_grad
     if not in_place or distributed.is_initialized():
         return functional.embedding(ids, table, padding_idx=0 if padded else None)
-    rows: Tensor = _Rows.apply(table, ids, padded)
+    rows: Tensor = _Rows.apply(table, ids, padded)  # type: ignore[no-untyped-call]
     return rows

@@ -76,11 +76,11 @@ class NextItemModule(ProblemModule):
         """The network's."""
         return self.network.loss(batch)
 
-    def validation_step(self, batch: EvalBatch, _: int) -> None:
+    def validation_step(self, batch: EvalBatch, batch_idx: int) -> None:
         """Rank the validation targets of some users."""
         self._evaluate(batch, "val")
 
-    def test_step(self, batch: EvalBatch, _: int) -> None:
+    def test_step(self, batch: EvalBatch, batch_idx: int) -> None:
         """Rank the test targets of some users."""
         self._evaluate(batch, "test")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -198,7 +200,7 @@ class NextItemData(LightningDataModule):
             rows = torch.cat([rows[piece][share] for piece in pieces])
         batch = self._rows(self._train[rows], epoch)
         cuts = np.cumsum([0] + [len(range(p.stop - p.start)[share]) for p in pieces])
-        batches = iter(batch[int(a) : int(b)] for a, b in zip(cuts[:-1], cuts[1:], strict=True))
+        batches = iter(batch[int(a) : int(b)] for a, b in itertools.pairwise(cuts))
         return Block(epoch, [Update(u[-1][1] - u[0][0], [next(batches) for _ in u]) for u in bounds])
 
     def _rows(self, position: Tensor, epoch: int) -> NextItemBatch:
@@ -260,7 +262,7 @@ class EvalLoader:
             raise ValueError("no user has 3 events: nothing can be held out for validation and test")
 
     def __len__(self) -> int:
-        return -(-len(self.users) // self.data.eval_batch_size)
+        return math.ceil(len(self.users) / self.data.eval_batch_size)
 
     def __iter__(self) -> Iterator[EvalBatch]:
         for first in range(0, len(self.users), self.data.eval_batch_size):

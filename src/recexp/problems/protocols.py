@@ -2,7 +2,7 @@
 
 | id | candidates | ties | metrics | used by |
 |---|---|---|---|---|
-| p1 | target + 101 items the user never met, uniform over all ids | target last | HR, ln-NDCG, MRR | TF reference of AttRec |
+| p1 | target + 101 items the user never met, of all ids | target last | HR, ln-NDCG, MRR | TF reference |
 | p2 | target + 100 such items | target last | HR, NDCG, MRR at 10 | RecLearn |
 | p3 | all ids without the user's training items | fair | HR, NDCG, MRR, AUC | AttRec's paper |
 | p4 | all items anyone met, without the user's history | fair | HR, NDCG, MRR | recexp's headline |

@@ -11,7 +11,7 @@ import yaml
 
 from recexp import __version__
 from recexp.reports import curves
-from recexp.reports.console import RunSummary
+from recexp.reports.console import RunSummary, ui_command
 from recexp.storage.atomic import atomic_file
 from recexp.tasks import result
 from recexp.tasks.resume import Start, flatten
@@ -84,8 +84,10 @@ def finish_run(session: Session, start: Start, recorder: Recorder, measured: res
     recorder.artifact(result.save(directory, preliminary))
     run_directory.update(directory, status="FINISHED", ended=run_directory.now())
     outcome = recorder.finish("FINISHED")
-    places = {} if outcome.backend == "off" else {"MLflow": outcome.describe()}
-    final = result.Result(headline, summarise(session, directory, measured, places, []))
+    places = {"MLflow": outcome.place} if outcome.place else {}
+    if outcome.store:
+        places["UI"] = ui_command(outcome.store)
+    final = result.Result(headline, summarise(session, directory, measured, places, list(outcome.notes)))
     result.save(directory, final)
     return final
 

@@ -48,6 +48,7 @@ def run(config: Mapping[str, Any]) -> float | None:
     with stop_requests() as request:
         with Progress(settings.trainer.progress if _rank() == 0 else "off") as display:
             session = open_session(config, *data_and_device(config, display.task))
+            display.monitor = settings.trainer.monitor or session.posed.headline
             if _rank() > 0:
                 _fit(session, Start(Path(os.environ[RUN_DIRECTORY])), Silent(), display, request)
                 return None

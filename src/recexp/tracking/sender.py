@@ -208,4 +208,6 @@ def _attempt(run_dir: Path, target: store.Store, attempts: int) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    # Everything is on disk; taking MLflow's modules down in good order would only keep the training waiting.
+    os._exit(code)

@@ -25,7 +25,7 @@ class Records(Protocol):
 class Display(Protocol):
     """Shows the training; the reports do."""
 
-    def start(self, total_updates: int, done: int = 0) -> None:
+    def start(self, total_updates: int, done: int = 0, epochs: int | None = None) -> None:
         """The training begins, or goes on."""
 
     def update(self, done: int, rows: int) -> None:
@@ -46,7 +46,7 @@ class Reporting(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the whole length."""
-        self.display.start(self.total, trainer.global_step)
+        self.display.start(self.total, trainer.global_step, trainer.max_epochs)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Block[Any], batch_idx: int
@@ -85,17 +85,17 @@ class Placement(Callback):
         """Watch the first block's products."""
         if not self._done:
             self._probe = ProductProbe()
-            self._probe.__enter__()
+            self._probe.__enter__()  # type: ignore[no-untyped-call]
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Compare them."""
         if self._probe is not None:
-            self._probe.__exit__(None, None, None)
+            self._probe.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             seen, self._probe, self._done = self._probe.seen, None, True
             self.check(pl_module, seen)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Stop watching."""
         if self._probe is not None:
-            self._probe.__exit__(None, None, None)
+            self._probe.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self._probe = None
