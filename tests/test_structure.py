@@ -113,7 +113,7 @@ def _is_signature(node: ast.FunctionDef) -> bool:
 
 def test_torch_load_is_called_in_one_place() -> None:
     callers = [p for p in FILES if "torch.load(" in p.read_text("utf-8")]
-    assert callers == [SOURCE / "training" / "checkpoint_io.py"]
+    assert callers == [SOURCE / "training" / "checkpoint_file.py"]
 
 
 def test_the_repository_speaks_of_the_project_alone() -> None:

@@ -201,4 +201,6 @@ def _nobody_reads() -> bool:
 
 
 def _say(message: str) -> None:
-    sys.stderr.write(f"recexp: {message}\n")
+    from recexp.tracking.names import scrub
+
+    sys.stderr.write(f"recexp: {scrub(message)}\n")

@@ -92,7 +92,7 @@ def test_missing_columns_are_named_all_at_once(interactions: Prepare, tmp_path: 
         ("a.csv", b"\n1,2\n", {}, "does not name the columns"),
         ("a.csv", b"user,item,rating,time\n", {}, "there is no event. 0 rows were read"),
         ("a.csv", b"user,item,rating,time\n1,2,3,4\n", {"min_rating": 5}, "no event with a rating of at least 5"),
-        ("a.csv.gz", gzip.compress(ROWS.encode() * 99)[:-20], {}, "gzip file that is truncated or damaged"),
+        ("a.csv.gz", gzip.compress(ROWS.encode() * 99, mtime=0)[:-20], {}, "gzip file that is truncated or damaged"),
         ("a.csv", b'user,"item\n', {}, "first line"),
     ],
 )

@@ -9,6 +9,7 @@ import torch
 from torch.nn import Module
 
 from recexp.config import targets
+from recexp.devices import ddp
 from recexp.devices.device import Device
 from recexp.devices.precision import Policy, name, resolve
 from recexp.errors import DeviceError
@@ -29,6 +30,7 @@ def build(
     Raises:
         DeviceError: Either cannot be had here.
     """
+    ddp.leave()
     built = make(device)
     policy = resolve(built.kind, precision)
     built.set_deterministic(deterministic)

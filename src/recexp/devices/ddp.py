@@ -97,6 +97,15 @@ def command() -> list[str]:
     return list(_basic_subprocess_cmd())
 
 
+def leave() -> None:
+    """Leave the process group of an earlier training in this process, whose other processes are gone.
+
+    Metrics would otherwise wait for them, even in a training of one process.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 class _Launcher(_SubprocessScriptLauncher):
     """Starts the other processes once, however often the Trainer is called, and stays with them.
 
@@ -124,9 +133,7 @@ class _Launcher(_SubprocessScriptLauncher):
             raise
 
     def _start(self) -> None:
-        if torch.distributed.is_initialized():
-            # Of an earlier training in this process, whose other processes are gone.
-            torch.distributed.destroy_process_group()
+        leave()
         # Loopback is enough, and a machine whose name does not resolve would keep gloo from finding itself.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
         common = {LAUNCHER: str(os.getpid()), "MASTER_PORT": str(self.cluster_environment.main_port)}

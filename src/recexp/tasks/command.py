@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from recexp.config.compose import compose
 from recexp.storage.atomic import write_json
+from recexp.tracking.names import scrubbed
 
 COMMAND_FILE = "command.json"
 #: Words about where and how, which the new command decides alone.
@@ -23,8 +24,8 @@ def said() -> list[str]:
 
 
 def keep(directory: Path) -> None:
-    """Write them into a run's directory."""
-    write_json(directory / COMMAND_FILE, said())
+    """Write them into a run's directory, without credentials."""
+    write_json(directory / COMMAND_FILE, scrubbed(said()))
 
 
 def composed_like(directory: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:

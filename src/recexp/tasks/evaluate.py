@@ -19,7 +19,7 @@ from recexp.tasks.command import composed_like, said
 from recexp.tasks.records import summarise
 from recexp.tasks.session import Session, data_and_device, make_trainer, open_session
 from recexp.tracking import run_directory
-from recexp.training import checkpoint_io
+from recexp.training import checkpoint_file
 from recexp.training.checkpoints import BEST, LAST
 from recexp.training.signals import stop_requests
 
@@ -82,7 +82,7 @@ def _in(directory: Path, name: str) -> Path:
 
 def _evaluate(session: Session, checkpoint: Path) -> result.Measured:
     began = time.time()
-    state = checkpoint_io.load(checkpoint)
+    state = checkpoint_file.load(checkpoint)
     module, data = session.posed.module, session.posed.data
     try:
         module.load_state_dict(state["state_dict"])

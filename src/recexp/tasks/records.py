@@ -16,7 +16,7 @@ from recexp.storage.atomic import atomic_file
 from recexp.tasks import result
 from recexp.tasks.resume import Start, flatten
 from recexp.tasks.session import Session
-from recexp.tracking import provenance, run_directory
+from recexp.tracking import names, provenance
 from recexp.tracking.tracker import Recorder
 
 CONFIG_ARTIFACT = "config.yaml"
@@ -24,7 +24,7 @@ CONFIG_ARTIFACT = "config.yaml"
 
 def describe(session: Session, start: Start, recorder: Recorder) -> None:
     """Parameters, tags, the whole configuration, the data and the environment."""
-    config, meta = dict(session.config), session.events.meta
+    config, meta = names.scrubbed(session.config), session.events.meta
     recorder.params({key: value for key, value in flatten(config).items() if not key.endswith("_target_")})
     recorder.tags(
         {
@@ -70,26 +70,34 @@ def _note(session: Session) -> str:
     )
 
 
-def finish_run(session: Session, start: Start, recorder: Recorder, measured: result.Measured) -> result.Result:
-    """Write the result and the curves, end the run in the tracking, and put the table together."""
+def keep_result(session: Session, start: Start, recorder: Recorder, measured: result.Measured) -> None:
+    """Write the result and the curves; whatever fails here leaves a run that has failed."""
     directory = start.directory
-    headline = measured.test.get(session.posed.headline.replace("val/", "test/"))
     recorder.flush()
     synthetic = session.events.meta.synthetic
     picture = curves.plot(
         curves.read_points(directory / "journal.jsonl"), directory / "curves.png", start.name, synthetic
     )
     recorder.artifact(picture)
-    preliminary = result.Result(headline, summarise(session, directory, measured, {}, []))
+    preliminary = result.Result(_headline(session, measured), summarise(session, directory, measured, {}, []))
     recorder.artifact(result.save(directory, preliminary))
-    run_directory.update(directory, status="FINISHED", ended=run_directory.now())
+
+
+def finish_run(session: Session, start: Start, recorder: Recorder, measured: result.Measured) -> result.Result:
+    """End the run in the tracking, and put the table together, which now knows where everything lies."""
+    directory = start.directory
     outcome = recorder.finish("FINISHED")
     places = {"MLflow": outcome.place} if outcome.place else {}
     if outcome.store:
         places["UI"] = ui_command(outcome.store)
-    final = result.Result(headline, summarise(session, directory, measured, places, list(outcome.notes)))
+    summary = summarise(session, directory, measured, places, list(outcome.notes))
+    final = result.Result(_headline(session, measured), summary)
     result.save(directory, final)
     return final
+
+
+def _headline(session: Session, measured: result.Measured) -> float | None:
+    return measured.test.get(session.posed.headline.replace("val/", "test/"))
 
 
 def summarise(

@@ -15,6 +15,7 @@ from recexp.errors import ConfigError
 from recexp.storage.atomic import write_json
 from recexp.tasks import command
 from recexp.tracking import run_directory
+from recexp.tracking.names import scrubbed
 from recexp.training.checkpoints import newest
 
 _log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def find_start(config: Mapping[str, Any], settings: Settings, identity: str) -> 
         return Start(directory, identity, name, finished=True)
     if state.identity != identity:
         run_directory.update(directory, identity=identity)
-        write_json(directory / CONFIG_FILE, dict(config))
+        write_json(directory / CONFIG_FILE, scrubbed(config))
     checkpoint = newest(directory / "checkpoints")
     _log.info("going on with %s from %s", directory, checkpoint.name if checkpoint else "its beginning")
     return Start(directory, identity, name, checkpoint)
@@ -79,7 +80,7 @@ def _label(config: Mapping[str, Any], identity: str) -> str:
 
 def _fresh(config: Mapping[str, Any], root: Path, identity: str, name: str) -> Start:
     directory = run_directory.create(root, _label(config, identity), identity=identity)
-    write_json(directory / CONFIG_FILE, dict(config))
+    write_json(directory / CONFIG_FILE, scrubbed(config))
     command.keep(directory)
     return Start(directory, identity, name)
 

@@ -63,7 +63,7 @@ def data_and_device(config: Mapping[str, Any], notify: Notify | None) -> tuple[S
         DataError: The data cannot.
     """
     settings = typed(config)
-    device, policy = build_device(config["device"], config["precision"])
+    device, policy = build_device(config["device"], config["precision"], deterministic=settings.trainer.deterministic)
     events = prepare.prepare(
         config["dataset"], data=data_folder(settings), cache=cache_folder(settings), progress=notify
     )
@@ -85,8 +85,6 @@ def open_session(config: Mapping[str, Any], settings: Settings, device: Device, 
     random.seed(settings.seed)
     np.random.seed(settings.seed)
     torch.manual_seed(settings.seed)
-    if settings.trainer.deterministic:
-        torch.use_deterministic_algorithms(True)
     model = {key: value for key, value in config["model"].items() if key not in _MODEL_FACTS}
     pose = targets.load(config["problem"]["_target_"])
     # The length of the training is known once the problem is posed; the optimiser is made after that.
@@ -145,6 +143,7 @@ def quiet_lightning() -> None:
         ".*does not have many workers.*",
         ".*GPU available but not used.*",
         ".*litlogger.*",
+        ".*sync_dist=True.*",
         ".*isinstance.treespec, LeafSpec.*",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,19 @@ from recexp.devices.build import assert_placement
 from recexp.errors import RecexpError
 from recexp.reports.console import show
 from recexp.reports.progress import Progress
-from recexp.tasks import result
-from recexp.tasks.records import describe, finish_run
+from recexp.tasks import meeting, result
+from recexp.tasks.records import describe, finish_run, keep_result
 from recexp.tasks.resume import Start, find_start
 from recexp.tasks.session import Session, data_and_device, make_trainer, open_session
 from recexp.tracking import run_directory, store
 from recexp.tracking.tracker import Recorder, Silent, Tracker
-from recexp.training import checkpoint_io
+from recexp.training import checkpoint_file
 from recexp.training.checkpoints import Checkpoints, CheckpointSettings, RandomState
 from recexp.training.reporting import Placement, Reporting
 from recexp.training.signals import Interrupted, StopRequest, stop_requests
 from recexp.training.throughput import Throughput
 
 _log = logging.getLogger(__name__)
-#: Tells the processes of a data parallel training where the first one's run is.
-RUN_DIRECTORY = "RECEXP_RUN_DIRECTORY"
 
 
 def run(config: Mapping[str, Any]) -> float | None:
@@ -50,7 +49,7 @@ def run(config: Mapping[str, Any]) -> float | None:
             session = open_session(config, *data_and_device(config, display.task))
             display.monitor = settings.trainer.monitor or session.posed.headline
             if _rank() > 0:
-                _fit(session, Start(Path(os.environ[RUN_DIRECTORY])), Silent(), display, request)
+                _fit(session, Start(meeting.ask(root)), Silent(), display, request)
                 return None
             start = find_start(config, settings, identity(config, session.events.meta.fingerprint))
             if start.finished:
@@ -69,22 +68,33 @@ def _tracked(session: Session, start: Start, root: Path, display: Progress, requ
     """Train within a run of the tracking, which gets its true end whatever happens."""
     settings = session.settings
     with run_directory.claim(start.directory):
-        os.environ[RUN_DIRECTORY] = str(start.directory)
+        meeting.announce(start.directory, root)
         recorder: Recorder = Tracker.open(start.directory, settings.tracking, root, run_name=start.name)
         status = "FAILED"
         try:
             describe(session, start, recorder)
             measured = _fit(session, start, recorder, display, request)
+            keep_result(session, start, recorder, measured)
             status = "FINISHED"
         except (Interrupted, KeyboardInterrupt):
             status = "KILLED"
             raise
         finally:
             display.stop()
+            meeting.leave(root)
             if status != "FINISHED":
-                recorder.finish(status)
-                run_directory.update(start.directory, status=status, ended=run_directory.now())
+                _end(start.directory, recorder, status)
         return finish_run(session, start, recorder, measured)
+
+
+def _end(directory: Path, recorder: Recorder, status: str) -> None:
+    """End a run that did not come to its end. What fails here must not hide the reason."""
+    try:
+        recorder.finish(status)
+    except (RecexpError, OSError) as error:
+        _log.warning("The end of the run could not be recorded: %s", error)
+        with suppress(OSError):
+            run_directory.update(directory, status=status, ended=run_directory.now())
 
 
 def _fit(
@@ -106,7 +116,7 @@ def _fit(
     resume_from = str(start.checkpoint) if start.checkpoint else None
     trainer.fit(posed.module, datamodule=posed.data, ckpt_path=resume_from, weights_only=True)
     trained = time.time()
-    state = checkpoint_io.load(checkpoints.best_path)
+    state = checkpoint_file.load(checkpoints.best_path)
     posed.module.load_state_dict(state["state_dict"])
     trainer.test(posed.module, datamodule=posed.data, verbose=False)
     test = {name: value for name, value in posed.module.results.items() if name.startswith("test/")}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Mapping
+from typing import Any
 
 MAX_PARAM_LENGTH = 6000
 MAX_TAG_LENGTH = 8000
@@ -36,3 +38,14 @@ def check_name(name: str) -> None:
 def scrub(text: str) -> str:
     """Remove ``user:password@`` from every address in ``text``."""
     return _CREDENTIALS.sub(r"\g<scheme>", text)
+
+
+def scrubbed(value: Any) -> Any:
+    """The same nested mappings and lists, with ``scrub`` applied to every text."""
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, Mapping):
+        return {key: scrubbed(child) for key, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [scrubbed(child) for child in value]
+    return value

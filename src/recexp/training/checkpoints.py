@@ -18,7 +18,7 @@ from recexp import __version__
 from recexp.errors import CheckpointError
 from recexp.problems.module import ProblemModule
 from recexp.storage.atomic import sweep_orphans, sync_directory
-from recexp.training import checkpoint_io
+from recexp.training import checkpoint_file
 from recexp.training.signals import Interrupted, StopRequest
 
 _log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class Checkpoints(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Name the format and the run."""
-        made = {"format": checkpoint_io.FORMAT, "version": __version__, "step": trainer.global_step}
+        made = {"format": checkpoint_file.FORMAT, "version": __version__, "step": trainer.global_step}
         checkpoint["recexp"] = {**made, **self.settings.facts}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -211,7 +211,7 @@ def newest(folder: Path) -> Path | None:
         if not path.exists():
             continue
         try:
-            checkpoint_io.verify(path)
+            checkpoint_file.verify(path)
         except CheckpointError as error:
             reasons.append(str(error))
             continue
