@@ -51,7 +51,7 @@ def find_start(config: Mapping[str, Any], settings: Settings, identity: str) -> 
         CheckpointError: All of the run's checkpoints are damaged.
     """
     root = Path(settings.paths.root).absolute()
-    name = settings.tracking.run_name or f"{_label(config, identity)}-s{settings.seed}"
+    name = scrubbed(settings.tracking.run_name) or f"{_label(config, identity)}-s{settings.seed}"
     wanted = str(settings.resume).lower()
     if wanted == "false":
         return _fresh(config, root, identity, name)

@@ -137,8 +137,8 @@ class Tracker:
         if self._journal.history.created:
             self._journal.append({"e": "resume", **stamp})
         else:
-            name = run_name or f"{state.label}-{state.attempt:03d}"
-            self._journal.append({"e": "create", **stamp, "experiment": experiment, "name": name})
+            named = {"experiment": experiment, "name": run_name or f"{state.label}-{state.attempt:03d}"}
+            self._journal.append({"e": "create", **stamp, **names.scrubbed(named)})
             self._journal.append({"e": "tags", "tags": {"recexp.directory": str(self.run_dir)}})
         self._journal.flush()
 
