@@ -8,6 +8,7 @@ import subprocess
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -141,9 +142,9 @@ def test_a_full_disk_under_a_training_costs_no_checkpoint(recexp: Recexp, mounte
         time.sleep(0.02)
         assert process.poll() is None, process.communicate()
     filler = disk / "filler"
-    with filler.open("wb", buffering=0) as stream, pytest.raises(OSError, match="No space left"):
-        while True:
-            stream.write(bytes(1 << 16))
+    with filler.open("wb", buffering=0) as stream, suppress(OSError):
+        while stream.write(bytes(1 << 16)):
+            pass
     _, error = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Traceback" not in error

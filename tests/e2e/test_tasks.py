@@ -105,7 +105,9 @@ def test_the_console_script_is_the_same_command(recexp: Recexp) -> None:
         pytest.skip("recexp is not installed beside this Python")
     done = subprocess.run([script, "--version"], env=recexp.environment, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("recexp ")
-    wrong = subprocess.run([script, "model=attrek"], env=recexp.environment, capture_output=True, text=True, check=False)
+    wrong = subprocess.run(
+        [script, "model=attrek"], env=recexp.environment, capture_output=True, text=True, check=False
+    )
     assert wrong.returncode == 2
     assert "Did you mean" in wrong.stderr
 
