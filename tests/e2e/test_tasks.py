@@ -92,6 +92,7 @@ def test_prepare_prepares_and_imports_no_torch(recexp: Recexp) -> None:
     assert "built" not in again.stderr
 
 
+@pytest.mark.slow
 def test_doctor_names_versions_devices_data_and_tracking(recexp: Recexp) -> None:
     done = recexp.run("task=doctor", "model=attrec", "device=cpu", OFF)
     for line in ("versions", "devices", "data", "tracking", "  torch"):
@@ -136,6 +137,7 @@ def test_a_run_evaluated_again_has_the_same_metrics(
     assert recexp.runs() == [run]
 
 
+@pytest.mark.slow
 def test_there_is_no_run_to_evaluate(recexp: Recexp) -> None:
     done = recexp.run(*WORDS, "task=evaluate", code=2)
     assert "no run of this configuration" in done.stderr
