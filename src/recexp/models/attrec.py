@@ -20,6 +20,9 @@ from recexp.models.tables import table_rows
 if TYPE_CHECKING:
     from recexp.problems.next_item import NextItemBatch
 
+#: Which matrices the words of ``model.projection`` have.
+PROJECTIONS: dict[str, tuple[str, ...]] = {"shared": ("query",), "separate": ("query", "key"), "none": ()}
+
 
 def interleaved_positions(length: int, dim: int) -> Tensor:
     """Sinusoids, sine on even and cosine on odd dimensions (TF reference), float32 [length, dim]."""
@@ -89,7 +92,7 @@ class AttRec(nn.Module):
             mask: ``reference``, ``paper``, ``author`` or ``scaled`` (see :func:`attention_mean`).
             average: Rows of the attention that are averaged: ``all``, or those that are not padding (``valid``).
             positions: ``interleaved``, ``timing`` or ``none``.
-            projection: ``shared`` by query and key, ``separate``, or ``none``.
+            projection: A word of ``PROJECTIONS``.
             dropout: On the attended history.
             l2: Penalty l2 * sum(w^2) on the three tables.
             l2_projection: The same on the projections.
@@ -106,8 +109,7 @@ class AttRec(nn.Module):
         self.user_long = nn.Parameter(torch.empty(num_users + 1, dim))
         self.item_short = nn.Parameter(torch.empty(num_items + 1, dim))
         self.item_long = nn.Parameter(torch.empty(num_items + 1, dim))
-        names = {"shared": ["query"], "separate": ["query", "key"], "none": []}[projection]
-        self.projections = nn.ParameterDict({name: nn.Parameter(torch.empty(dim, dim)) for name in names})
+        self.projections = nn.ParameterDict({n: nn.Parameter(torch.empty(dim, dim)) for n in PROJECTIONS[projection]})
         code = {"interleaved": interleaved_positions, "timing": timing_positions}.get(positions)
         self.register_buffer("position", code(max_len, dim) if code else torch.zeros(max_len, dim), persistent=False)
         self._initialise(init, init_std, init_projection)

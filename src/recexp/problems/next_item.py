@@ -15,8 +15,6 @@ from torch import Tensor
 from recexp.problems.evaluation import EvalBatch, Evaluation
 from recexp.problems.module import Network, ProblemModule, StepSettings
 
-HEADLINE = "val/ndcg_at_10"
-
 
 @dataclass(frozen=True)
 class NextItemBatch:

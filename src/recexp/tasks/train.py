@@ -106,7 +106,7 @@ def _fit(
     floor = posed.floor(device.root) if posed.floor and _rank() == 0 else {}
     device.reset_peak_memory()
     throughput = Throughput(device.synchronize, device.peak_memory_bytes)
-    checkpoints = _checkpoints(session, start, recorder, request)
+    checkpoints = _checkpoints(session, start, recorder, request, throughput)
 
     def check(module: pl.LightningModule, products: Any) -> None:
         recorder.tags(assert_placement(module, device, session.policy, products))
@@ -139,7 +139,9 @@ def _fit(
     )
 
 
-def _checkpoints(session: Session, start: Start, recorder: Recorder, request: StopRequest) -> Checkpoints:
+def _checkpoints(
+    session: Session, start: Start, recorder: Recorder, request: StopRequest, throughput: Throughput
+) -> Checkpoints:
     trainer = session.settings.trainer
     settings = CheckpointSettings(
         folder=start.directory / "checkpoints",
@@ -150,4 +152,4 @@ def _checkpoints(session: Session, start: Start, recorder: Recorder, request: St
         facts={"identity": start.identity, "fingerprint": session.events.meta.fingerprint},
     )
     random = RandomState(session.device.rng_state, session.device.set_rng_state)
-    return Checkpoints(settings, random, request, recorder.flush)
+    return Checkpoints(settings, random, request, recorder.flush, throughput.reset_clock)

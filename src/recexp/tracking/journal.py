@@ -73,11 +73,6 @@ def points(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
     return series
 
 
-def count_points(path: Path, offset: int = 0) -> int:
-    """Metric points behind byte ``offset``."""
-    return sum(len(event["m"]) for event, _ in read(path, offset) if event["e"] == "metrics")
-
-
 @dataclass
 class History:
     """What a journal already holds when it is opened again."""

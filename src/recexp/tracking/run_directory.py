@@ -6,7 +6,6 @@ import json
 import os
 import re
 import socket
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -156,16 +155,6 @@ def is_alive(run_dir: Path) -> bool:
         return False
     lock.release()
     return False
-
-
-def wait_until_dead(run_dir: Path, patience_s: float) -> bool:
-    """Whether the run's process is gone, now or within ``patience_s`` seconds (children may outlive it briefly)."""
-    deadline = time.monotonic() + patience_s
-    while is_alive(run_dir):
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 def update(run_dir: Path, **changes: Any) -> None:

@@ -61,7 +61,12 @@ class Checkpoints(Callback):
     """
 
     def __init__(
-        self, settings: CheckpointSettings, random: RandomState, request: StopRequest, before_save: Callable[[], None]
+        self,
+        settings: CheckpointSettings,
+        random: RandomState,
+        request: StopRequest,
+        before_save: Callable[[], None],
+        after_save: Callable[[pl.Trainer], None] = lambda _: None,
     ) -> None:
         """Save into ``settings.folder``.
 
@@ -70,7 +75,9 @@ class Checkpoints(Callback):
             random: Of the device.
             request: Looked at between blocks.
             before_save: Called first: what was measured up to here must be on disk before the state is.
+            after_save: Called last: a clock leaves out what the saving took.
         """
+        self.after_save = after_save
         self.settings, self.random, self.request, self.before_save = settings, random, request, before_save
         self.best: float | None = None
         self.best_step: int | None = None
@@ -178,6 +185,7 @@ class Checkpoints(Callback):
         self.before_save()
         trainer.save_checkpoint(self.last_path)
         self.saved_step = trainer.global_step
+        self.after_save(trainer)
 
 
 def newest(folder: Path) -> Path | None:
