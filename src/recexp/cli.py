@@ -181,6 +181,9 @@ def _run_task(overrides: list[str]) -> float | None:
     config = compose.compose(overrides)
     _set_up_logging(config["log_level"])
     task = config["task"]
+    if "preflight" in config["device"] and task.get("uses_device"):
+        # Before the task's module is imported, which takes seconds.
+        targets.load(config["device"]["preflight"])(config["device"])
     result = targets.load(task["_target_"])(config)
     return None if result is None else float(result)
 

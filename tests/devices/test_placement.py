@@ -107,7 +107,16 @@ def test_every_word_of_the_table_is_offered_by_the_configuration() -> None:
     for kind in catalogue.choices("device"):
         listed = catalogue.read(f"device/{kind}").tree["device"]["precisions"]
         assert sorted(listed) == sorted(precision.words(kind) if kind != "auto" else WORDS), kind
-    assert sorted(catalogue.choices("precision")) == sorted(WORDS)
+    words = {word for kind in precision.TABLE for word in precision.words(kind)}
+    assert sorted(catalogue.choices("precision")) == sorted(words | set(precision.ALIASES))
+
+
+@pytest.mark.parametrize("alias", precision.ALIASES)
+def test_a_word_of_the_original_systems_is_the_word_that_the_documentation_says(alias: str) -> None:
+    from recexp.config.compose import compose
+
+    meaning = precision.ALIASES[alias][0]
+    assert compose([f"precision={alias}"])["precision"] == compose([f"precision={meaning}"])["precision"]
 
 
 def test_auto_takes_what_computes() -> None:

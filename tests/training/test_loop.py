@@ -66,7 +66,7 @@ def pose(make_events) -> Callable[..., Posed]:
             "seed": seed,
         }  # fmt: skip
         torch.manual_seed(seed)
-        optimizer = make_optimizer(OptimSettings("adam", lr=0.01), None, fused=True)
+        optimizer = make_optimizer(OptimSettings("adam", lr=0.01), None, kernels="fused")
         return build(
             config, events, trainer=trainer, step=StepSettings(optimizer, clip, log_every),
             make_network=partial(AttRec, dim=8, **model),

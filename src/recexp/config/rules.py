@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from recexp.config import catalogue
+from recexp.config import catalogue, schema
 from recexp.config.findings import Findings
+from recexp.config.suggest import closest, did_you_mean
 from recexp.config.values import show
 
 Config = Mapping[str, Any]
@@ -19,6 +20,8 @@ OPTIMISER_OPTIONS = {
     "sgd": {"momentum", "nesterov"},
     "rmsprop": {"alpha", "eps", "momentum"},
 }
+#: Options of Ascend's own profiler; null leaves them to it.
+ASCEND_PROFILER = ("level", "aic_metrics", "l2_cache", "mstx", "export")
 SCHEDULE_NEEDS = {"step": {"step_size", "gamma"}, "exponential": {"step_size", "gamma"}}
 
 
@@ -83,10 +86,28 @@ def _precision(config: Config, explicit: frozenset[str]) -> Iterator[str]:
         )
 
 
+@_rule("model", "precision")
+def _fp32_blocks(config: Config, explicit: frozenset[str]) -> Iterator[str]:
+    legal = config["model"].get("blocks") or []
+    for name in config["precision"].get("fp32_blocks") or []:
+        if name not in legal:
+            model = config["model"].get("name")
+            yield (
+                f"precision.fp32_blocks: {name} is no part of {model}.{did_you_mean(closest(name, legal))} "
+                f"Parts of {model}: {', '.join(legal) or 'none'}."
+            )
+
+
+@_rule("resume", "resume_elsewhere")
+def _elsewhere(config: Config, explicit: frozenset[str]) -> Iterator[str]:
+    if config["resume_elsewhere"] and str(config["resume"]).lower() == "false":
+        yield "resume_elsewhere=true has no effect without resume: say resume=true, or name a run."
+
+
 @_rule("task", "resume", "ckpt")
 def _task_options(config: Config, explicit: frozenset[str]) -> Iterator[str]:
     task = config["task"]
-    for key in sorted({"resume", "ckpt"} & explicit - set(task.get("options") or [])):
+    for key in sorted({"resume", "resume_elsewhere", "ckpt"} & explicit - set(task.get("options") or [])):
         users = [word for word in catalogue.choices("task") if key in _stated("task", word, "options", [])]
         yield f"{key}={show(config[key])}: task={task.get('name')} does not use it; task={' or '.join(users)} does."
 
@@ -152,6 +173,70 @@ def _schedule(config: Config, explicit: frozenset[str]) -> Iterator[str]:
             )
     if name == "constant" and schedule["min_lr"]:
         yield f"optim.schedule.min_lr={show(schedule['min_lr'])} has no effect with optim.schedule.name=constant."
+
+
+@_rule("debug.profiler")
+def _profiler(config: Config, explicit: frozenset[str]) -> Iterator[str]:
+    profiler = config["debug"]["profiler"]
+    if not profiler["enabled"]:
+        yield from _useless(config, "debug.profiler", "enabled", explicit, "debug.profiler=true")
+        return
+    level, counters = profiler["level"], profiler["aic_metrics"]
+    if counters not in (None, "none") and level in ("none", "0"):
+        yield (
+            f"debug.profiler.aic_metrics={counters} needs debug.profiler.level=1 or 2: "
+            f"the profiler collects no counters with level {level}."
+        )
+    if level == "none" and profiler["mstx"] is False:
+        yield "debug.profiler.level=none with debug.profiler.mstx=false: nothing would be left to collect."
+
+
+@_rule("debug.profiler", "device")
+def _ascend_profiler(config: Config, explicit: frozenset[str]) -> Iterator[str]:
+    profiler, device = config["debug"]["profiler"], config["device"].get("name")
+    for option in ASCEND_PROFILER if profiler["enabled"] and device != "npu" else ():
+        if profiler[option] is not None:
+            yield (
+                f"debug.profiler.{option}={show(profiler[option])} is an option of device=npu, not of {device}: "
+                f"choose device=npu, or set debug.profiler.{option}=null."
+            )
+
+
+@_rule("debug.dump")
+def _dump(config: Config, explicit: frozenset[str]) -> Iterator[str]:
+    dump = config["debug"]["dump"]
+    if not dump["steps"]:
+        yield from _useless(config, "debug.dump", "steps", explicit, "debug.dump=[10]")
+        return
+    needs_msprobe = dump["level"] != "L0"
+    if needs_msprobe and dump["backend"] == "own":
+        yield (
+            f"debug.dump.level={dump['level']} with debug.dump.backend=own: only msprobe sees the calls of torch. "
+            "Use debug.dump.backend=msprobe or debug.dump.level=L0."
+        )
+    elif dump["scope"] and (needs_msprobe or dump["backend"] == "msprobe"):
+        yield (
+            f"debug.dump.scope={show(dump['scope'])} is an option of recexp's own dump, not of msprobe: "
+            "use debug.dump.backend=own with debug.dump.level=L0, or set debug.dump.scope=[]."
+        )
+
+
+@_rule("debug.profiler", "debug.dump", "task")
+def _debugged_task(config: Config, explicit: frozenset[str]) -> Iterator[str]:
+    task = config["task"]
+    # Only a task that trains can be resumed.
+    for key in () if "resume" in (task.get("options") or []) else ("debug.profiler.enabled", "debug.dump.steps"):
+        if key in explicit and (value := catalogue.value_at(config, key)):
+            yield f"{key}={show(value)} looks into a training: task={task.get('name')} has none."
+
+
+def _useless(config: Config, section: str, switch: str, explicit: frozenset[str], remedy: str) -> Iterator[str]:
+    """Options of a section whose switch is off, where they were typed or are not what they are by default."""
+    options = catalogue.value_at(config, section)
+    defaults = catalogue.value_at(schema.core_defaults(), section)
+    for name, value in options.items():
+        if name != switch and (value != defaults[name] or f"{section}.{name}" in explicit):
+            yield f"{section}.{name}={show(value)} has no effect without {remedy}."
 
 
 def _stated(group: str, choice: str, key: str, otherwise: Any) -> Any:

@@ -24,7 +24,14 @@ TYPES = {
 }
 
 # A setting that stands for its whole section, so that tracking=off and optim=sgd can be written.
-SHORTHANDS = {"tracking": "tracking.backend", "optim": "optim.name", "optim.schedule": "optim.schedule.name"}
+SHORTHANDS = {
+    "tracking": "tracking.backend",
+    "optim": "optim.name",
+    "optim.schedule": "optim.schedule.name",
+    "debug.profiler": "debug.profiler.enabled",
+    "debug.overflow": "debug.overflow.action",
+    "debug.dump": "debug.dump.steps",
+}
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,11 @@ class TrainerSettings:
     checkpoint_every_n_steps: int | None = option(
         None, min=1, identity=False, help="also save last.ckpt after so many updates, not only after each epoch"
     )
+    kernels: str = option(
+        "auto",
+        choices=("auto", "plain"),
+        help="auto: hand-written forms where they are faster; plain: torch's operators, the same on every device",
+    )
     deterministic: bool = option(False, help="refuse operators that are not deterministic on this device")
     progress: str = option(
         "auto", choices=("auto", "bar", "lines", "off"), identity=False, help="bar on a terminal, plain lines elsewhere"
@@ -95,6 +100,87 @@ class OptimSettings:
     initial_accumulator: float | None = option(None, min=0, help="adagrad: start of the sum of squares")
     eps: float | None = option(None, min=0, help="adam, adagrad, rmsprop: added to the denominator")
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+
+
+@dataclass
+class ProfilerSettings:
+    """Which updates are profiled, counted from the first one of this start of the run, and what is looked at."""
+
+    enabled: bool = option(False, identity=False, help="profile some updates; traces go to the run's folder profile/")
+    skip_first: int = option(0, min=0, identity=False, help="updates before the first cycle")
+    wait: int = option(5, min=0, identity=False, help="updates of a cycle that are left alone")
+    warmup: int = option(2, min=0, identity=False, help="updates of a cycle that are profiled, but not kept")
+    active: int = option(3, min=1, identity=False, help="updates of a cycle that are kept")
+    repeat: int = option(1, min=1, identity=False, help="cycles of wait, warmup and active")
+    shapes: bool = option(False, identity=False, help="keep the shapes of the operators' inputs")
+    memory: bool = option(False, identity=False, help="keep what is allocated and freed")
+    stack: bool = option(False, identity=False, help="keep the lines of source code")
+    flops: bool = option(False, identity=False, help="estimate the operators' floating-point operations")
+    level: str | None = option(
+        None, choices=("none", "0", "1", "2"), identity=False, help="npu: how much of the device is collected"
+    )
+    aic_metrics: str | None = option(
+        None,
+        choices=(
+            "none",
+            "pipe_utilization",
+            "arithmetic_utilization",
+            "memory",
+            "memory_l0",
+            "memory_ub",
+            "memory_access",
+            "l2_cache",
+            "resource_conflict_ratio",
+        ),
+        identity=False,
+        help="npu: counters of the AI cores, from level 1 on",
+    )
+    l2_cache: bool | None = option(None, identity=False, help="npu: hits and misses of the L2 cache")
+    mstx: bool | None = option(None, identity=False, help="npu: ranges that the code marks")
+    export: str | None = option(None, choices=("text", "db"), identity=False, help="npu: format of the profile")
+
+
+@dataclass
+class OverflowSettings:
+    """What happens at an update whose gradients are infinite or undefined."""
+
+    action: str = option(
+        "off",
+        choices=("off", "warn", "skip", "stop"),
+        help="at gradients that are not finite: nothing (a loss scale still skips), a warning, no update, an error",
+    )
+
+
+@dataclass
+class DumpSettings:
+    """Values inside of single updates, written to the run's folder dump/."""
+
+    steps: list[int] = option([], min=1, identity=False, help="numbers of the updates, from 1; empty: none")
+    mode: str = option(
+        "statistics", choices=("statistics", "tensor"), identity=False, help="a line for each tensor, or all its values"
+    )
+    level: str = option(
+        "L0", choices=("L0", "L1", "mix"), identity=False, help="modules, calls of torch (msprobe only), or both"
+    )
+    ranks: list[int] = option([], min=0, identity=False, help="processes that write; empty: all")
+    scope: list[str] = option(
+        [], identity=False, help="patterns of module and parameter names, as network.*_long; empty: all (own only)"
+    )
+    backend: str = option(
+        "auto",
+        choices=("auto", "own", "msprobe"),
+        identity=False,
+        help="who writes: recexp, or mindstudio-probe; auto takes the latter where it is installed and can do it",
+    )
+
+
+@dataclass
+class DebugSettings:
+    """Looking into a training."""
+
+    profiler: ProfilerSettings = field(default_factory=ProfilerSettings)
+    overflow: OverflowSettings = field(default_factory=OverflowSettings)
+    dump: DumpSettings = field(default_factory=DumpSettings)
 
 
 @dataclass
@@ -135,6 +221,7 @@ class Settings:
     task: dict[str, Any] = field(default_factory=dict)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     optim: OptimSettings = field(default_factory=OptimSettings)
+    debug: DebugSettings = field(default_factory=DebugSettings)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
     paths: PathSettings = field(default_factory=PathSettings)
     seed: int = option(1, min=0, max=2**32 - 1, help="seed of weights, shuffles and negatives")
@@ -142,6 +229,9 @@ class Settings:
         "false",
         identity=False,
         help="true: continue the latest unfinished run of this very configuration; or a run's directory or MLflow id",
+    )
+    resume_elsewhere: bool = option(
+        False, identity=False, help="with resume: also go on with a run of another device or precision; it is marked so"
     )
     ckpt: str = option("best", identity=False, help="task=evaluate: best, last, a file, a run's directory or MLflow id")
     log_level: str = option(

@@ -97,7 +97,8 @@ def forced(text: str, config: Mapping[str, Any]) -> str:
             is_setting = "." in word.key and not word.is_hydra and not word.mark
             return f"++{text}" if is_setting and node is not config else text
         node = node[part]
-    return text
+    is_mapping = isinstance(word.value, dict) and isinstance(node, Mapping) and not word.mark and not word.is_hydra
+    return f"++{text}" if is_mapping else text
 
 
 def _form(text: str, reason: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,9 +13,9 @@ from recexp.config import targets
 from recexp.devices import ddp
 from recexp.devices.device import Device
 from recexp.devices.precision import Policy, name, resolve
-from recexp.errors import DeviceError
+from recexp.errors import DeviceError, RecexpError
 
-_FACTS = {"name", "_target_", "precisions"}
+_FACTS = {"name", "_target_", "precisions", "preflight"}
 
 
 def build(
@@ -36,9 +37,25 @@ def build(
     built.set_deterministic(deterministic)
     built.check()
     built.prepare()
-    policy.activate()
+    built.set_precision(policy)
     built.check_precision(policy)
     return built, policy
+
+
+@contextmanager
+def explained(device: Device) -> Iterator[None]:
+    """Say what an error of the device in the block means, where the device knows.
+
+    Raises:
+        RecexpError: With the way on.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        meaning = device.explain(error)
+        if meaning is None:
+            raise
+        raise RecexpError(meaning) from error
 
 
 def make(device: Mapping[str, Any]) -> Device:
@@ -73,6 +90,9 @@ def assert_placement(
                 f"{name(policy.meaning.parameters)}."
             )
     asked = (device.kind, policy.meaning.compute)
+    if policy.fp32_blocks and asked not in products:
+        # Every product of this model is in a part that the user keeps in float32.
+        asked = (device.kind, torch.float32)
     if products and (asked not in products or {kind for kind, _ in products} != {device.kind}):
         found = ", ".join(sorted(f"{name(dtype)} on {kind}" for kind, dtype in products))
         raise DeviceError(

@@ -17,6 +17,7 @@ class CudaDevice(Device):
     """One GPU, or several that train data parallel over NCCL."""
 
     kind, backend = "cuda", "nccl"
+    optimizers = ("fused", "foreach", "plain")
 
     def available(self) -> int:
         """GPUs that the driver shows."""

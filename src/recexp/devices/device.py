@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning.accelerators import Accelerator
 from pytorch_lightning.plugins.io import CheckpointIO
+from pytorch_lightning.plugins.precision import Precision
 from pytorch_lightning.strategies import SingleDeviceStrategy, Strategy
 
-from recexp.devices import ddp, host, rng
+from recexp.devices import ddp, host, profiling, rng
 from recexp.devices.ddp import RecexpDDPStrategy
 from recexp.devices.precision import Policy, words
+from recexp.devices.profiling import Profile, ProfilerOptions
 from recexp.errors import DeviceError
 
 
@@ -27,6 +30,8 @@ class Device(ABC):
     kind: str
     #: Of torch.distributed between several of these devices.
     backend: str
+    #: How torch's optimisers are best run here, the best first: fused, foreach (lists of tensors), plain (one by one).
+    optimizers: tuple[str, ...] = ("fused", "plain")
 
     def __init__(self, *, index: int | None = None, count: int = 1, timeout_s: float = 1800.0) -> None:
         """Choose devices; nothing is touched yet.
@@ -110,6 +115,19 @@ class Device(ABC):
         if result != 2:
             raise DeviceError(f"{device} computes wrongly: 1 + 1 is {result:g} there. Do not use it.")
 
+    def profiler(self, options: ProfilerOptions, folder: Path) -> Profile:
+        """A new profile of some updates, which writes into ``folder``."""
+        return profiling.make(options, folder, kind=self.kind)
+
+    def explain(self, error: RuntimeError) -> str | None:
+        """What an error in the middle of a run means for the user, with the way on; None where it says nothing new."""
+        if isinstance(error, torch.OutOfMemoryError):
+            return (
+                f"{self.root} is out of memory: {str(error).splitlines()[0]} Make dataset.batch_size smaller (with "
+                "trainer.accumulate_grad_batches an update stays as large), or model sizes, or use another device."
+            )
+        return None
+
     def _advice(self, error: str) -> str:
         """The next thing to do after the error of a first operation."""
         return "See `python -m recexp task=doctor`, or use device=cpu."
@@ -133,6 +151,10 @@ class Device(ABC):
         others = ", ".join(word for word in words(policy.kind) if word != policy.word)
         return DeviceError(f"precision={policy.word} cannot work on {self.root}: {reason}. Try one of {others}.")
 
+    def set_precision(self, policy: Policy) -> None:
+        """Set what a precision needs of the process."""
+        policy.activate()
+
     def set_deterministic(self, on: bool) -> None:
         """Refuse operators that are not deterministic, or allow them again. Before the first operation."""
         torch.use_deterministic_algorithms(on)
@@ -146,26 +168,34 @@ class Device(ABC):
 
     def trainer_arguments(self, policy: Policy, checkpoint_io: CheckpointIO | None = None) -> dict[str, Any]:
         """Arguments for a Trainer, instances throughout; no accelerator or precision flag may stand beside them."""
-        strategy: Strategy
-        if self.count == 1:
-            strategy = SingleDeviceStrategy(
-                self.root, accelerator=self.accelerator(), precision_plugin=policy.plugin(), checkpoint_io=checkpoint_io
-            )
-        else:
-            # Lightning refuses parallel_devices beside an accelerator; the accelerator makes them of "devices".
-            strategy = RecexpDDPStrategy(
-                accelerator=self.accelerator(),
-                precision_plugin=policy.plugin(),
-                checkpoint_io=checkpoint_io,
-                process_group_backend=self.backend,
-                timeout=timedelta(seconds=self.timeout_s),
-            )
+        make = self.single_strategy if self.count == 1 else self.parallel_strategy
         return {
-            "strategy": strategy,
+            "strategy": make(self.precision_plugin(policy), checkpoint_io),
             "plugins": [ddp.environment()],
             "devices": self._devices_flag(),
             "num_nodes": ddp.machines(),
         }
+
+    def precision_plugin(self, policy: Policy) -> Precision:
+        """A new plug-in for Lightning."""
+        return policy.plugin()
+
+    def single_strategy(self, precision: Precision, checkpoint_io: CheckpointIO | None) -> Strategy:
+        """A new strategy for one device."""
+        return SingleDeviceStrategy(
+            self.root, accelerator=self.accelerator(), precision_plugin=precision, checkpoint_io=checkpoint_io
+        )
+
+    def parallel_strategy(self, precision: Precision, checkpoint_io: CheckpointIO | None) -> Strategy:
+        """A new strategy for several devices."""
+        # Lightning refuses parallel_devices beside an accelerator; the accelerator makes them of "devices".
+        return RecexpDDPStrategy(
+            accelerator=self.accelerator(),
+            precision_plugin=precision,
+            checkpoint_io=checkpoint_io,
+            process_group_backend=self.backend,
+            timeout=timedelta(seconds=self.timeout_s),
+        )
 
     def _devices_flag(self) -> Any:
         return [device.index for device in self.devices]
@@ -197,6 +227,11 @@ class Device(ABC):
 
     def _set_device_rng_state(self, state: torch.Tensor) -> None:
         raise AssertionError("a device with a random state of its own takes it back, too")
+
+    @staticmethod
+    def machine_facts() -> dict[str, str]:
+        """What this machine has installed for this kind, for ``task=doctor``; importing nothing."""
+        return {}
 
     def description(self) -> dict[str, str]:
         """Facts for the run's tags."""

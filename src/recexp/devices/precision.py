@@ -27,6 +27,7 @@ class Meaning:
         scaling: Whether the loss is scaled against underflow.
         matmul: torch's mode for float32 matrix products; "high" allows TF32.
         note: What a reader must know to choose.
+        below: What happens below torch, where no tensor's type shows it.
     """
 
     autocast: torch.dtype | None
@@ -34,6 +35,7 @@ class Meaning:
     scaling: Scaling
     matmul: Literal["highest", "high"]
     note: str
+    below: str = ""
 
     @property
     def compute(self) -> torch.dtype:
@@ -41,8 +43,10 @@ class Meaning:
         return self.autocast or self.parameters
 
 
-def _meaning(autocast: torch.dtype | None, scaling: Scaling, matmul: Literal["highest", "high"], note: str) -> Meaning:
-    return Meaning(autocast=autocast, parameters=torch.float32, scaling=scaling, matmul=matmul, note=note)
+def _meaning(
+    autocast: torch.dtype | None, scaling: Scaling, matmul: Literal["highest", "high"], note: str, below: str = ""
+) -> Meaning:
+    return Meaning(autocast, torch.float32, scaling, matmul, note, below)
 
 
 _UNSCALED = "as mixed, but small gradients underflow to zero unless precision.loss_scale says otherwise"
@@ -68,6 +72,34 @@ TABLE: dict[str, dict[str, Meaning]] = {
         "bf16": _meaning(torch.bfloat16, "none", "highest", "needs macOS 14 or newer"),
         "fp16": _meaning(torch.float16, "optional static", "highest", _UNSCALED),
     },
+    "npu": {
+        "fp32": _meaning(None, "none", "highest", "HF32 is off unless device.hf32=true, also in convolutions"),
+        "mixed": _meaning(
+            torch.float16, "dynamic or static", "highest", "an update with an overflow is skipped, counted"
+        ),
+        "bf16": _meaning(torch.bfloat16, "none", "highest", "needs a 910B or newer"),
+        "fp16": _meaning(torch.float16, "optional static", "highest", _UNSCALED),
+        "allow_fp32_to_fp16": _meaning(
+            None,
+            "none",
+            "highest",
+            "CANN may run a float32 operator in float16; which ones, it does not say",
+            "CANN may compute in float16",
+        ),
+    },
+}
+
+#: Words of the original TensorFlow and PyTorch systems: what each now is, and where that differs from what it was.
+ALIASES: dict[str, tuple[str, str]] = {
+    "must_keep_origin_dtype": ("fp32", "every operator in the type of its operands; HF32 off"),
+    "O0": ("fp32", "AMP off"),
+    "allow_mix_precision": (
+        "mixed",
+        "torch's list of operators decides what is computed in float16, where CANN's own list did",
+    ),
+    "O1": ("mixed", "operators by list, float32 parameters"),
+    "O2": ("mixed", "parameters stay float32, where O2 held them in float16 with a float32 copy"),
+    "force_fp16": ("fp16", "parameters stay float32, and softmax, logarithms and losses too, where all was float16"),
 }
 
 
@@ -91,20 +123,25 @@ class Policy:
     loss_scale: float | None = None
     init_scale: float = 65536.0
     growth_interval: int = 2000
+    fp32_blocks: tuple[str, ...] = ()
 
-    def scaler(self) -> LossScaler | None:
+    @property
+    def scaled(self) -> bool:
+        """Whether the loss is scaled."""
+        optional = self.meaning.scaling == "optional static" and self.loss_scale is None
+        return self.meaning.scaling != "none" and not optional
+
+    def scaler(self, make: type[LossScaler] = LossScaler) -> LossScaler | None:
         """A new loss scaler, None where the word has none."""
-        if self.meaning.scaling == "none" or (self.meaning.scaling == "optional static" and self.loss_scale is None):
+        if not self.scaled:
             return None
-        return LossScaler(
-            self.kind, static=self.loss_scale, init_scale=self.init_scale, growth_interval=self.growth_interval
-        )
+        return make(self.kind, static=self.loss_scale, init_scale=self.init_scale, growth_interval=self.growth_interval)
 
-    def plugin(self) -> Precision:
+    def plugin(self, make: type[LossScaler] = LossScaler) -> Precision:
         """A new Lightning plug-in; the scaler, where there is one, is its ``scaler``."""
         if self.meaning.autocast is None:
             return Precision()
-        return AutocastPrecision(self.kind, self.meaning.autocast, self.scaler())
+        return AutocastPrecision(self.kind, self.meaning.autocast, self.scaler(make))
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context of a step outside of the Trainer (evaluation, export, measurement)."""
@@ -121,7 +158,9 @@ class Policy:
         """The resolved meaning in words, for the run's tags."""
         text = f"{name(self.meaning.parameters)} parameters, "
         text += f"{name(self.meaning.autocast)} autocast" if self.meaning.autocast else "no autocast"
-        if self.meaning.scaling == "none" or (self.meaning.scaling == "optional static" and self.loss_scale is None):
+        text += f" but in {', '.join(self.fp32_blocks)}" if self.fp32_blocks else ""
+        text += f", {self.meaning.below}" if self.meaning.below else ""
+        if not self.scaled:
             return text
         return f"{text}, {'dynamic' if self.loss_scale is None else f'static {self.loss_scale:g}'} loss scale"
 
@@ -154,7 +193,8 @@ def resolve(kind: str, options: Mapping[str, Any] | str) -> Policy:
             f"precision.{sorted(dynamic)[0]} belongs to a dynamic loss scale: use precision=mixed and leave"
             " precision.loss_scale unset, or remove it."
         )
-    return Policy(word=word, kind=kind, meaning=meaning, **given)
+    blocks = tuple(options.get("fp32_blocks") or ())
+    return Policy(word=word, kind=kind, meaning=meaning, fp32_blocks=blocks, **given)
 
 
 def words(kind: str) -> tuple[str, ...]:
@@ -171,8 +211,9 @@ _INTRODUCTION = """# What a precision word means
 
 <!-- Written by `python -m recexp.devices.precision`; change the table in src/recexp/devices/precision.py instead. -->
 
-`precision=` takes one of four words. On every device, parameters (embedding tables above all), gradients, the
-optimiser's state and everything in a checkpoint are float32; the word decides in which type a training step computes.
+`precision=` takes one of four words, and on `device=npu` a fifth. On every device, parameters (embedding tables above
+all), gradients, the optimiser's state and everything in a checkpoint are float32; the word decides in which type a
+training step computes.
 *Autocast* is the type of matrix products and convolutions; torch keeps the operators that need it in float32.
 *TF32* says whether float32 matrix products may be rounded to TF32.
 
@@ -190,7 +231,16 @@ Parameters in float16 are offered nowhere, because they do not train. An embeddi
 at a small loss: Adam and Adagrad gave undefined weights (eps = 1e-8 or 1e-10 is zero in float16, so that an untouched
 row divides zero by zero), and SGD changed no weight at all (each change is less than half a unit in the last place).
 
-The `mps` rows follow PyTorch's documentation; they have not been run on that hardware by us.
+`precision.fp32_blocks=[...]` keeps named parts of a model in float32 inside an autocast step, in place of the operator
+lists ("mixlists") of the original systems; each model's page names its blocks. Softmax, logarithms, losses and
+embedding tables are float32 in any case.
+
+The `mps` rows follow PyTorch's documentation, the `npu` rows torch-npu's; neither has been run on that hardware by us.
+
+## Words of the original systems
+
+| word | is here | what differs |
+|---|---|---|
 """
 
 
@@ -203,7 +253,8 @@ def markdown() -> str:
         for kind, meanings in TABLE.items()
         for word, row in meanings.items()
     ]
-    return _INTRODUCTION + head + "".join(rows) + _REASONS
+    aliases = [f"| `{word}` | `{meaning}` | {differs} |\n" for word, (meaning, differs) in ALIASES.items()]
+    return _INTRODUCTION + head + "".join(rows) + _REASONS + "".join(aliases)
 
 
 if __name__ == "__main__":

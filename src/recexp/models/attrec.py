@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recexp.models import kernels
 from recexp.models.attention_pool import attention_mean, fused_attention_mean
+from recexp.models.blocks import block
 from recexp.models.tables import table_rows
 
 if TYPE_CHECKING:
@@ -148,12 +150,13 @@ class AttRec(nn.Module):
             mean = fused_attention_mean(rows, index, self.position, query, valid)
         else:
             rows = table_rows(self.item_short, history_BL, padded=True)
-            mean = attention_mean(rows, self.position, query, key, valid, mask=self.mask, average=self.average)
+            with block(self, "attention", rows) as (rows,):
+                mean = attention_mean(rows, self.position, query, key, valid, mask=self.mask, average=self.average)
         return functional.dropout(mean, self.dropout, self.training)
 
     def _is_usual(self, query: Tensor, key: Tensor | None) -> bool:
         """Whether the form that is written out by hand applies; finding distinct rows would stall other devices."""
-        float32_on_cpu = query.device.type == "cpu" and query.dtype == torch.float32
+        float32_on_cpu = kernels.hand_written(query) and query.dtype == torch.float32
         reference = key is query and self.mask == "reference" and self.average == "all"
         return reference and float32_on_cpu and not torch.is_autocast_enabled("cpu")
 
@@ -180,7 +183,8 @@ class AttRec(nn.Module):
         long = table_rows(self.item_long, candidate_BC, padded=True)
         user = table_rows(self.user_long, batch.user, padded=False)
         mean = self.short_term(batch.history)
-        score = self.scores(user, mean, long, short).float().view(rows, self.targets, 1 + count)
+        with block(self, "scores", mean) as (mean,):
+            score = self.scores(user, mean, long, short).float().view(rows, self.targets, 1 + count)
         positive, negative = score[..., :1], score[..., 1:]
         if self.mode == "inner":
             pairs = functional.softplus(negative - positive)
@@ -194,10 +198,14 @@ class AttRec(nn.Module):
 
     def catalogue_scores(self, user: Tensor, history: Tensor) -> Tensor:
         """Scores of every id, higher is better, float32 [B, I]; two products with the tables."""
+        m = self.short_term(history)
+        with block(self, "scores", m) as (m,):
+            return self._catalogue_scores(user, m)
+
+    def _catalogue_scores(self, user: Tensor, m: Tensor) -> Tensor:
         w = self.long_term_weight
         clip = clip_to_unit_ball if self.mode == "dist" and self.unit_ball else nn.Identity()
         u, v, x = clip(self.user_long[user]), clip(self.item_long), clip(self.item_short)
-        m = self.short_term(history)
         if self.mode == "inner":
             return torch.cat((w * u, (1 - w) * m), 1) @ torch.cat((v, x), 1).T
         # -w |u - v|^2 - (1 - w) |m - x|^2 without the terms that are the same for all items of a row.

@@ -10,6 +10,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from recexp.models import kernels
+
 
 class _Rows(Function):
     """The gather; its backward adds to ``table.grad`` itself, so that no table-sized tensor is ever allocated."""
@@ -39,7 +41,7 @@ def table_rows(table: Tensor, ids: Tensor, *, padded: bool) -> Tensor:
     in arithmetic. Other devices sum rows in parallel, where only their own operator is deterministic; and
     DistributedDataParallel has to see the gradient pass through autograd.
     """
-    in_place = table.device.type == "cpu" and table.is_leaf and torch.is_grad_enabled() and table.requires_grad
+    in_place = kernels.hand_written(table) and table.is_leaf and torch.is_grad_enabled() and table.requires_grad
     if not in_place or distributed.is_initialized():
         return functional.embedding(ids, table, padding_idx=0 if padded else None)
     rows: Tensor = _Rows.apply(table, ids, padded)  # type: ignore[no-untyped-call]

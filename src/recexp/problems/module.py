@@ -10,10 +10,12 @@ from typing import Any, Protocol
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, distributed, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from recexp.problems.schedule import Block, Update
+from recexp.problems.watch import UpdateWatcher, WatchedUpdate
 
 
 class Network(Protocol):
@@ -36,6 +38,9 @@ class Clip:
 
     def apply(self, parameters: list[nn.Parameter]) -> None:
         """Clip in place."""
+        if all(parameter.grad is None for parameter in parameters):
+            # The update is left out; torch refuses to clip the values of nothing.
+            return
         if self.algorithm == "value":
             nn.utils.clip_grad_value_(parameters, self.value)
         elif self.algorithm == "norm":
@@ -64,6 +69,8 @@ class ProblemModule(LightningModule, ABC):
         super().__init__()
         self.automatic_optimization = False
         self.settings = settings
+        #: Told of every update. Empty but when somebody debugs.
+        self.watchers: list[UpdateWatcher] = []
         #: Latest metrics, by full name, in double precision (Lightning keeps single).
         self.results: dict[str, float] = {}
         #: Finished points of the training loss: (update, mean loss since the last point).
@@ -95,10 +102,13 @@ class ProblemModule(LightningModule, ABC):
         assert not isinstance(optimizer, list)
         cached_casts = torch.is_autocast_enabled(self.device.type)
         for update in block.updates:
+            watched = WatchedUpdate(self.global_step + 1, update, self, self._scaler())
+            for watcher in self.watchers:
+                watcher.before(watched)
             optimizer.zero_grad()
             loss = self._backward(update)
-            if self.settings.clip is not None:
-                self._clip(optimizer.optimizer, self.settings.clip)
+            for watcher in self.watchers:
+                watcher.after_backward(watched, loss)
             optimizer.step()
             if isinstance(scheduler, LRScheduler):
                 scheduler.step()
@@ -106,6 +116,12 @@ class ProblemModule(LightningModule, ABC):
                 # Autocast keeps its copies of the weights until it is left; they are stale after an update.
                 torch.clear_autocast_cache()
             self._record(loss)
+            for watcher in self.watchers:
+                watcher.after(watched)
+
+    def _scaler(self) -> GradScaler | None:
+        scaler: GradScaler | None = getattr(self.trainer.precision_plugin, "scaler", None)
+        return scaler
 
     def _backward(self, update: Update[Any]) -> Tensor:
         """Gradients of one update; returns its loss over this process's rows, detached."""
@@ -114,16 +130,17 @@ class ProblemModule(LightningModule, ABC):
         total: Tensor | None = None
         for batch in update.batches:
             loss = self.row_losses(batch).sum() * scale
-            self.manual_backward(loss)
+            # Autocast would lower the gradients' products too, also those of parts that were kept in float32.
+            with torch.autocast(self.device.type, enabled=False):
+                self.manual_backward(loss)
             total = loss.detach() if total is None else total + loss.detach()
         assert total is not None
         return total
 
-    def _clip(self, optimizer: Optimizer, clip: Clip) -> None:
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        if scaler is not None:
-            scaler.unscale_(optimizer)
-        clip.apply([p for group in optimizer.param_groups for p in group["params"]])
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip the gradients: here Lightning has taken the loss scale out of them, which can be done only once."""
+        if self.settings.clip is not None:
+            self.settings.clip.apply([p for group in optimizer.param_groups for p in group["params"]])
 
     def _record(self, loss: Tensor) -> None:
         self._loss_sum = loss.float() if self._loss_sum is None else self._loss_sum + loss

@@ -47,6 +47,8 @@ def run(config: Mapping[str, Any]) -> None:
     show_facts("machine", dict(_machine(root, cache)))
     states = dict(_devices(config["device"]))
     show_facts("devices", states)
+    for kind, found in _installations():
+        show_facts(kind, found)
     show_facts("data", dict(_data(data, cache)))
     show_facts("tracking", {"store": _tracking(settings, root)})
     word = config["device"]["name"]
@@ -91,6 +93,18 @@ def _devices(configured: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield word, f"not usable: {str(error).removeprefix(f'device={word} cannot be used: ')}"
         except Exception as error:  # noqa: BLE001 - a broken torch may raise anything, and this task is to say so
             yield word, f"not usable: {type(error).__name__}: {error}"
+
+
+def _installations() -> Iterator[tuple[str, dict[str, str]]]:
+    """What is installed for the kinds of device that have drivers and tool kits of their own."""
+    for word in catalogue.choices("device"):
+        try:
+            kind = targets.load(catalogue.read(f"device/{word}").tree["device"]["_target_"])
+            found = kind.machine_facts() if hasattr(kind, "machine_facts") else {}
+        except Exception as error:  # noqa: BLE001 - see _devices
+            found = {"cannot be asked": f"{type(error).__name__}: {error}"}
+        if found:
+            yield f"{word} installation", found
 
 
 def _data(data: Path | None, cache: Path) -> Iterator[tuple[str, str]]:

@@ -13,8 +13,9 @@ from recexp import __version__
 from recexp.reports import curves
 from recexp.reports.console import RunSummary, ui_command
 from recexp.storage.atomic import atomic_file
-from recexp.tasks import result
-from recexp.tasks.resume import Start, flatten
+from recexp.tasks import lineage, result
+from recexp.tasks.difference import flatten
+from recexp.tasks.resume import Start
 from recexp.tasks.session import Session
 from recexp.tracking import names, provenance
 from recexp.tracking.tracker import Recorder
@@ -36,6 +37,7 @@ def describe(session: Session, start: Start, recorder: Recorder) -> None:
             "data.synthetic": str(meta.synthetic).lower(),
             "data.licence": meta.licence,
             "mlflow.note.content": _note(session),
+            **({"recexp.lineage": way} if (way := lineage.sentence(start.directory, session.config)) else {}),
             **provenance.facts(Path.cwd()),
         }
     )
@@ -107,6 +109,9 @@ def summarise(
     config, meta = session.config, session.events.meta
     if measured.stopped_early:
         notes.append(f"Stopped early after {measured.updates} of {session.total_updates} updates.")
+    way = lineage.sentence(directory, config) if directory.is_dir() else None
+    if way:
+        notes.append(f"This run was moved: {way}.")
     if meta.malformed:
         counts = ", ".join(f"{kind} {count}" for kind, count in meta.malformed.items())
         notes.append(f"Malformed rows were left out of the data: {counts}.")

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recexp.config.identity import excluded
 from recexp.config.settings import Settings
 from recexp.errors import ConfigError
 from recexp.storage.atomic import write_json
-from recexp.tasks import command
+from recexp.tasks import command, lineage
+from recexp.tasks.difference import EXTENSIBLE, differing, flatten, is_place
 from recexp.tracking import run_directory
 from recexp.tracking.names import scrubbed
 from recexp.training.checkpoints import newest
 
 _log = logging.getLogger(__name__)
-CONFIG_FILE = "config.json"
-#: What a run may be continued with though it is another: only its end moves.
-EXTENSIBLE = frozenset({"trainer.max_epochs", "trainer.max_steps", "trainer.early_stop_patience"})
 
 
 @dataclass(frozen=True)
@@ -43,33 +40,43 @@ class Start:
     finished: bool = False
 
 
-def find_start(config: Mapping[str, Any], settings: Settings, identity: str) -> Start:
+def find_start(config: Mapping[str, Any], settings: Settings, identify: Callable[[Mapping[str, Any]], str]) -> Start:
     """Follow ``resume``: ``false``, ``true``, or the run that it names.
+
+    Args:
+        config: Composed.
+        settings: The same, typed.
+        identify: The identity of a configuration with the present data.
 
     Raises:
         ConfigError: It names no run, or one of another configuration.
         CheckpointError: All of the run's checkpoints are damaged.
     """
-    root = Path(settings.paths.root).absolute()
+    root, identity = Path(settings.paths.root).absolute(), identify(config)
     name = scrubbed(settings.tracking.run_name) or f"{_label(config, identity)}-s{settings.seed}"
     wanted = str(settings.resume).lower()
     if wanted == "false":
         return _fresh(config, root, identity, name)
     if wanted == "true":
         directory = run_directory.find(root, identity=identity, unfinished=False)
+        if directory is None and settings.resume_elsewhere:
+            directory = lineage.latest(config, root, identify)
         if directory is None:
             _log.info("resume=true: there is no run of this configuration yet; a new one starts")
             return _fresh(config, root, identity, name)
     else:
         directory = run_directory.resolve(root, settings.resume)
-        _check_same(config, directory, identity)
+        _check_same(config, directory, identify, elsewhere=settings.resume_elsewhere)
     state = run_directory.state(directory)
-    if state.finished and state.identity == identity:
-        return Start(directory, identity, name, finished=True)
-    if state.identity != identity:
-        run_directory.update(directory, identity=identity)
-        write_json(directory / CONFIG_FILE, scrubbed(config))
+    same = lineage.configured(state) == identity
+    if state.finished and same:
+        return Start(directory, state.identity or identity, name, finished=True)
     checkpoint = newest(directory / "checkpoints")
+    if same:
+        identity = state.identity or identity
+    else:
+        identity = lineage.extend(directory, config, identity, checkpoint)
+        write_json(directory / lineage.CONFIG_FILE, scrubbed(config))
     _log.info("going on with %s from %s", directory, checkpoint.name if checkpoint else "its beginning")
     return Start(directory, identity, name, checkpoint)
 
@@ -80,37 +87,29 @@ def _label(config: Mapping[str, Any], identity: str) -> str:
 
 def _fresh(config: Mapping[str, Any], root: Path, identity: str, name: str) -> Start:
     directory = run_directory.create(root, _label(config, identity), identity=identity)
-    write_json(directory / CONFIG_FILE, scrubbed(config))
+    write_json(directory / lineage.CONFIG_FILE, scrubbed(config))
     command.keep(directory)
     return Start(directory, identity, name)
 
 
-def _check_same(config: Mapping[str, Any], directory: Path, identity: str) -> None:
-    if run_directory.state(directory).identity == identity:
+def _check_same(
+    config: Mapping[str, Any], directory: Path, identify: Callable[[Mapping[str, Any]], str], *, elsewhere: bool
+) -> None:
+    recorded = lineage.configured(run_directory.state(directory))
+    if recorded == identify(config):
         return
-    then = flatten(json.loads((directory / CONFIG_FILE).read_text("utf-8")))
-    now = flatten(config)
-    ignored = excluded(config) | EXTENSIBLE | {key for key in then if key.startswith("task.")}
-    differing = [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]
-    changed = [key for key in differing if key not in ignored]
-    if not changed and not EXTENSIBLE & set(differing):
+    then = json.loads((directory / lineage.CONFIG_FILE).read_text("utf-8"))
+    if recorded != identify(then):
         raise ConfigError([f"resume={directory}: that run was trained on other data (another fingerprint)."])
+    changed = [key for key in differing(then, config) if not (elsewhere and is_place(key))]
     if changed:
-        raise ConfigError(
-            [
-                f"resume={directory}: {key} was {then.get(key)!r} in that run and is {now.get(key)!r} now. "
-                f"A resumed run may differ only in {', '.join(sorted(EXTENSIBLE))}."
-                for key in changed
-            ]
-        )
+        old, new = flatten(then), flatten(config)
+        raise ConfigError([_changed(directory, key, old.get(key), new.get(key)) for key in changed])
 
 
-def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one with dotted keys."""
-    if not isinstance(node, Mapping):
-        return {prefix: node}
-    return {
-        key: value
-        for name, child in node.items()
-        for key, value in flatten(child, f"{prefix}.{name}" if prefix else str(name)).items()
-    }
+def _changed(directory: Path, key: str, then: Any, now: Any) -> str:
+    way = ", resume_elsewhere=true allows it and marks the run" if is_place(key) else ""
+    return (
+        f"resume={directory}: {key} was {then!r} in that run and is {now!r} now{way}. "
+        f"A resumed run may differ only in {', '.join(sorted(EXTENSIBLE))}."
+    )

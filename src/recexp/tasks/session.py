@@ -7,7 +7,6 @@ import random
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,15 @@ from recexp.datasets import prepare
 from recexp.devices.build import build as build_device
 from recexp.devices.device import Device
 from recexp.devices.precision import Policy
+from recexp.models import kernels
+from recexp.models.blocks import keep_float32
 from recexp.problems.module import Clip, StepSettings
 from recexp.problems.posed import Posed
 from recexp.training.checkpoint_io import AtomicCheckpointIO
-from recexp.training.optimizers import make_optimizer, supports_fused
+from recexp.training.optimizers import make_optimizer
 
 Notify = Callable[[str, int, int | None], None]
-_MODEL_FACTS = {"name", "problem", "_target_"}
+_MODEL_FACTS = {"name", "problem", "_target_", "blocks"}
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,19 @@ def open_session(config: Mapping[str, Any], settings: Settings, device: Device, 
     def optimizer(groups: list[dict[str, Any]]) -> Any:
         return _optimizer(session[0])(groups)
 
+    kernels.choose(settings.trainer.kernels)
     step = StepSettings(
         make_optimizer=optimizer,
         clip=_clip(settings),
         log_every_n_steps=settings.trainer.log_every_n_steps,
     )
-    network = partial(targets.load(config["model"]["_target_"]), **model)
+    make = targets.load(config["model"]["_target_"])
+
+    def network(**sizes: Any) -> torch.nn.Module:
+        built: torch.nn.Module = make(**model, **sizes)
+        keep_float32(built, policy.fp32_blocks, config["model"].get("blocks") or ())
+        return built
+
     posed: Posed = pose(config, events, trainer=settings.trainer, step=step, make_network=network)
     session.append(Session(config, settings, device, policy, events, posed))
     return session[0]
@@ -110,10 +118,16 @@ def _clip(settings: Settings) -> Clip | None:
 
 
 def _optimizer(session: Session) -> Any:
-    """Fused kernels, but where gradients must be unscaled before they are clipped."""
-    clipped_under_scale = session.policy.scaler() is not None and session.settings.trainer.gradient_clip_val is not None
-    fused = supports_fused(session.device.root) and not clipped_under_scale
-    return make_optimizer(session.settings.optim, session.total_updates, fused=fused)
+    return make_optimizer(session.settings.optim, session.total_updates, kernels=_optimizer_kernels(session))
+
+
+def _optimizer_kernels(session: Session) -> str:
+    """The device's best, but fused ones where gradients must be unscaled before they are clipped."""
+    trainer = session.settings.trainer
+    if trainer.kernels == "plain":
+        return "plain"
+    clipped_under_scale = session.policy.scaled and trainer.gradient_clip_val is not None
+    return next(word for word in session.device.optimizers if not (clipped_under_scale and word == "fused"))
 
 
 def make_trainer(session: Session, callbacks: Sequence[pl.Callback]) -> pl.Trainer:

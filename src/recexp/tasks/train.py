@@ -15,11 +15,11 @@ import pytorch_lightning as pl
 
 from recexp.config.identity import identity
 from recexp.config.typed import settings as typed
-from recexp.devices.build import assert_placement
+from recexp.devices.build import assert_placement, explained
 from recexp.errors import RecexpError
 from recexp.reports.console import show
 from recexp.reports.progress import Progress
-from recexp.tasks import meeting, result
+from recexp.tasks import meeting, result, watchers
 from recexp.tasks.records import describe, finish_run, keep_result
 from recexp.tasks.resume import Start, find_start
 from recexp.tasks.session import Session, data_and_device, make_trainer, open_session
@@ -51,7 +51,7 @@ def run(config: Mapping[str, Any]) -> float | None:
             if _rank() > 0:
                 _fit(session, Start(meeting.ask(root)), Silent(), display, request)
                 return None
-            start = find_start(config, settings, identity(config, session.events.meta.fingerprint))
+            start = find_start(config, settings, lambda one: identity(one, session.events.meta.fingerprint))
             if start.finished:
                 _log.info("this run is finished: %s", start.directory)
                 return result.show_again(start.directory)
@@ -111,10 +111,14 @@ def _fit(
     def check(module: pl.LightningModule, products: Any) -> None:
         recorder.tags(assert_placement(module, device, session.policy, products))
 
-    reporting = Reporting(recorder, display, throughput, session.total_updates)
-    trainer = make_trainer(session, [reporting, throughput, Placement(check), checkpoints])
+    watching = watchers.build(session, start.directory, recorder)
+    posed.module.watchers = watching.watchers
+    reporting = Reporting(recorder, display, throughput, session.total_updates, watching.counters)
+    callbacks = [reporting, throughput, Placement(check), *watching.callbacks, checkpoints]
+    trainer = make_trainer(session, callbacks)
     resume_from = str(start.checkpoint) if start.checkpoint else None
-    trainer.fit(posed.module, datamodule=posed.data, ckpt_path=resume_from, weights_only=True)
+    with explained(device):
+        trainer.fit(posed.module, datamodule=posed.data, ckpt_path=resume_from, weights_only=True)
     trained = time.time()
     state = checkpoint_file.load(checkpoints.best_path)
     posed.module.load_state_dict(state["state_dict"])

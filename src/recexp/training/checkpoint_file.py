@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import os
@@ -56,7 +57,7 @@ def save(state: dict[str, Any], path: Path, *, keep: Path | None = None) -> None
         with atomic_file(path) as stream:
             hashing = _Hashing(stream)
             try:
-                torch.save(state, cast(IO[bytes], hashing))
+                torch.save(_on_host(state), cast(IO[bytes], hashing))
             except RuntimeError:
                 # torch hides the disk's own error behind one about its archive.
                 if hashing.error is None:
@@ -73,6 +74,22 @@ def save(state: dict[str, Any], path: Path, *, keep: Path | None = None) -> None
             f"Cannot write checkpoint {path}: {error}. The previous checkpoint is untouched. Make room or choose "
             "another folder with paths.root=PATH, then start again with resume=true."
         ) from error
+
+
+def _on_host(node: Any) -> Any:
+    """The same state in host memory: it is read on machines without the device, or without its back end.
+
+    torch-npu, for one, saves a tensor of its own in a way that only torch-npu can read.
+    """
+    if isinstance(node, torch.Tensor):
+        return node.cpu()
+    if isinstance(node, dict):
+        moved = copy.copy(node)
+        moved.update({key: _on_host(value) for key, value in node.items()})
+        return moved
+    if type(node) in (list, tuple):
+        return type(node)(_on_host(value) for value in node)
+    return node
 
 
 def link(source: Path, target: Path) -> None:

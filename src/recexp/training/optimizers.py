@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch.optim import SGD, Adagrad, Adam, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -14,7 +13,7 @@ from recexp.config.settings import OptimSettings, ScheduleSettings
 from recexp.problems.module import MakeOptimizer
 
 
-def make_optimizer(settings: OptimSettings, total_updates: int | None, *, fused: bool) -> MakeOptimizer:
+def make_optimizer(settings: OptimSettings, total_updates: int | None, *, kernels: str) -> MakeOptimizer:
     """A function from parameter groups to the optimiser and its schedule.
 
     A group's ``l2``, the factor of a penalty l2 * sum(w^2), becomes the decay 2 * l2: the same gradient,
@@ -23,16 +22,17 @@ def make_optimizer(settings: OptimSettings, total_updates: int | None, *, fused:
     Args:
         settings: What was configured.
         total_updates: Length of the training, for the schedules that end with it.
-        fused: Use torch's fused kernels where the optimiser has them. They unscale gradients themselves,
-            which excludes clipping them under a loss scale.
+        kernels: ``fused`` uses torch's fused kernels where the optimiser has them (they unscale gradients themselves,
+            which excludes clipping them under a loss scale); ``foreach`` lists of tensors; ``plain`` one by one.
     """
+    ways = {"fused": kernels == "fused", "foreach": kernels == "foreach"}
 
     def make(groups: list[dict[str, Any]]) -> tuple[Optimizer, LambdaLR | None]:
         prepared = [
             {"params": group["params"], "weight_decay": settings.weight_decay + 2 * group.get("l2", 0.0)}
             for group in groups
         ]
-        optimizer = _BUILDERS[settings.name](prepared, settings, fused)
+        optimizer = _BUILDERS[settings.name](prepared, settings, ways)
         factor = schedule_factor(settings.schedule, settings.lr, total_updates)
         return optimizer, LambdaLR(optimizer, factor) if factor else None
 
@@ -44,27 +44,30 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _adam(groups: list[dict[str, Any]], s: OptimSettings, fused: bool) -> Optimizer:
+def _adam(groups: list[dict[str, Any]], s: OptimSettings, ways: dict[str, bool]) -> Optimizer:
     betas = (0.9 if s.beta1 is None else s.beta1, 0.999 if s.beta2 is None else s.beta2)
-    return Adam(groups, lr=s.lr, betas=betas, fused=fused, **_given(eps=s.eps))
+    return Adam(groups, lr=s.lr, betas=betas, **ways, **_given(eps=s.eps))
 
 
-def _adagrad(groups: list[dict[str, Any]], s: OptimSettings, fused: bool) -> Optimizer:
+def _adagrad(groups: list[dict[str, Any]], s: OptimSettings, ways: dict[str, bool]) -> Optimizer:
     # Only its CPU kernel is fused.
     on_cpu = all(p.device.type == "cpu" for group in groups for p in group["params"])
-    options = _given(eps=s.eps, initial_accumulator_value=s.initial_accumulator, fused=(fused and on_cpu) or None)
-    return Adagrad(groups, lr=s.lr, **options)
+    options = _given(
+        eps=s.eps, initial_accumulator_value=s.initial_accumulator, fused=(ways["fused"] and on_cpu) or None
+    )
+    return Adagrad(groups, lr=s.lr, foreach=ways["foreach"], **options)
 
 
-def _sgd(groups: list[dict[str, Any]], s: OptimSettings, fused: bool) -> Optimizer:
-    return SGD(groups, lr=s.lr, fused=fused, **_given(momentum=s.momentum, nesterov=s.nesterov))
+def _sgd(groups: list[dict[str, Any]], s: OptimSettings, ways: dict[str, bool]) -> Optimizer:
+    return SGD(groups, lr=s.lr, **ways, **_given(momentum=s.momentum, nesterov=s.nesterov))
 
 
-def _rmsprop(groups: list[dict[str, Any]], s: OptimSettings, fused: bool) -> Optimizer:
-    return RMSprop(groups, lr=s.lr, **_given(alpha=s.alpha, eps=s.eps, momentum=s.momentum))
+def _rmsprop(groups: list[dict[str, Any]], s: OptimSettings, ways: dict[str, bool]) -> Optimizer:
+    options = _given(alpha=s.alpha, eps=s.eps, momentum=s.momentum)
+    return RMSprop(groups, lr=s.lr, foreach=ways["foreach"], **options)
 
 
-_BUILDERS: dict[str, Callable[[list[dict[str, Any]], OptimSettings, bool], Optimizer]] = {
+_BUILDERS: dict[str, Callable[[list[dict[str, Any]], OptimSettings, dict[str, bool]], Optimizer]] = {
     "adam": _adam,
     "adagrad": _adagrad,
     "sgd": _sgd,
@@ -101,8 +104,3 @@ def schedule_factor(s: ScheduleSettings, lr: float, total_updates: int | None) -
         return max(decayed(update - s.warmup_steps), floor)
 
     return factor
-
-
-def supports_fused(device: torch.device) -> bool:
-    """Whether torch has fused optimiser kernels for this kind of device."""
-    return device.type in ("cpu", "cuda", "mps")

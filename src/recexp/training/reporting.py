@@ -41,8 +41,17 @@ class Display(Protocol):
 class Reporting(Callback):
     """Logs ``train/``, ``val/`` and ``perf/`` at the update they belong to."""
 
-    def __init__(self, records: Records, display: Display, throughput: Throughput, total_updates: int) -> None:
+    def __init__(
+        self,
+        records: Records,
+        display: Display,
+        throughput: Throughput,
+        total_updates: int,
+        counters: Callable[[], Mapping[int, Mapping[str, float]]] = dict,
+    ) -> None:
         self.records, self.display, self.throughput, self.total = records, display, throughput, total_updates
+        #: Gives further metrics at the points of the loss, by update.
+        self.counters = counters
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the whole length."""
@@ -56,8 +65,9 @@ class Reporting(Callback):
         points = pl_module.take_loss_points()
         if points:
             rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+            counted = self.counters()
             for step, loss in points:
-                self.records.metrics({"train/loss": loss, "train/lr": rate}, step)
+                self.records.metrics({"train/loss": loss, "train/lr": rate, **counted.get(step, {})}, step)
             self.display.loss(points[-1][1])
         self.display.update(trainer.global_step, batch.rows)
 

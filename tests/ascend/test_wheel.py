@@ -1,0 +1,268 @@
+"""The product against the real torch_npu 2.13.0, without CANN and without a chip: names, options, variables, operators.
+
+The wheel is installed into a folder of its own and imported in child processes alone, under libraries that only satisfy
+the linker, or (for the record of operators) with host memory for a device. Nothing here is evidence about hardware.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recexp.devices.ascend import environment, options
+from recexp.errors import DeviceError
+
+from .wheel import needed, recording
+from .wheel.cache import ROOT, folder
+from .wheel.child import ask
+from .wheel.linked import libraries_of
+from .wheel.names import in_product, in_text
+from .wheel.operators import Dtypes, Verdict, judge
+from .wheel.settings import everything_said
+
+pytestmark = [pytest.mark.wheel, pytest.mark.timeout(1200)]
+SOURCE = ROOT / "src" / "recexp"
+
+
+@pytest.fixture(scope="session")
+def site() -> Path:
+    return needed.wheel()
+
+
+@pytest.fixture(scope="session")
+def variables() -> dict[str, str]:
+    return needed.link_only_variables()
+
+
+@pytest.fixture(scope="session")
+def wheel(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Version, devices, and how the dispatcher of the real torch_npu would run each operator."""
+    return ask("kernels", None, variables, cwd=tmp_path_factory.mktemp("wheel"))
+
+
+def write_report(name: str, content: Any) -> None:
+    """A table for the documentation, under reports/ of the cache."""
+    reports = folder() / "reports"
+    reports.mkdir(exist_ok=True)
+    (reports / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def test_the_real_one_is_imported_and_finds_no_device(wheel: dict[str, Any]) -> None:
+    assert wheel["version"] == "2.13.0"
+    assert wheel["devices"] == 0
+    ways = list(wheel["ways"].values())
+    assert ways.count("kernel") > 1000
+    assert ways.count("none") > 100
+
+
+# ---- names ----
+
+
+def judged(uses: list, variables: dict[str, str], tmp_path: Path) -> list[dict[str, Any]]:
+    return ask("bindings", [use.plain() for use in uses], variables, cwd=tmp_path)
+
+
+def _unsigned(found: list[dict[str, Any]]) -> list[str]:
+    """Calls of C functions, whose names alone can be looked at."""
+    return sorted({use["name"] for use in found if use["kind"] == "call" and use["verdict"] == "there"})
+
+
+def wrong(use: dict[str, Any]) -> bool:
+    return bool(use["obstacle"]) or use["verdict"] not in ("bound", "there")
+
+
+def test_every_use_of_torch_npu_in_the_product_fits(variables: dict[str, str], tmp_path: Path) -> None:
+    found = judged(in_product(SOURCE), variables, tmp_path)
+    write_report("names", {"uses": found, "without a signature": _unsigned(found)})
+    assert [use for use in found if wrong(use)] == []
+    assert sum(use["verdict"] == "bound" for use in found) >= 20
+
+
+MISFITS = [
+    "npu().mem_info()",
+    "npu().set_option({}, {})",
+    "npu().set_aoe(path='x')",
+    "npu().matmul.alow_hf32 = True",
+    "npu().matmul.alow_hf32",
+    "torch_npu().profiler.schedule(wait=1, active=1, skip=1)",
+    "npu().set_option(*arguments)",
+    "npu().set_aoe(**keywords)",
+    "kept = npu()",
+    "torch.npu.synchronize()",
+    "from torch_npu.npu import synchronize",
+]
+
+
+def test_a_use_that_does_not_fit_is_found(variables: dict[str, str], tmp_path: Path) -> None:
+    uses = [use for i, line in enumerate(MISFITS) for use in in_text(f"npu().empty_cache()\n{line}\n", str(i))]
+    found = judged(uses, variables, tmp_path)
+    assert [use["place"] for use in found if wrong(use)] == [f"{i}:2" for i in range(len(MISFITS))]
+    assert sum(not wrong(use) for use in found) == len(MISFITS)
+
+
+# ---- options ----
+
+
+def test_torch_npu_accepts_whatever_the_options_make_the_product_say(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], tmp_path: Path
+) -> None:
+    said = everything_said(monkeypatch, tmp_path)
+    answers = ask("say", said, variables, cwd=tmp_path)
+    write_report("options", said)
+    assert [(one, answer) for one, answer in zip(said, answers, strict=True) if answer] == []
+    keys = {key for one in said if one["name"] == "set_option" for key in one["arguments"][0]}
+    assert keys >= {*options.ACL_OPTIONS, "ACL_PRECISION_MODE", "ACL_OP_SELECT_IMPL_MODE"}
+
+
+def test_acceptance_means_something(variables: dict[str, str], tmp_path: Path) -> None:
+    closed = {key: "nonsense" for key, legal in options.ACL_OPTIONS.items() if legal is not None}
+    bad = [{"NO_SUCH_OPTION": "1"}, {"ACL_PRECISION_MODE": "force_fp16"}, {"ACL_AICORE_NUM": "33"}]
+    bad += [{key: value} for key, value in closed.items()]
+    said = [{"name": "set_option", "arguments": [one], "keywords": {}} for one in bad]
+    said.append({"name": "matmul.allow_hf32", "value": "yes"})
+    answers = ask("say", said, variables, cwd=tmp_path)
+    taken = [
+        one for one, answer in zip(said, answers, strict=True) if not re.match("(Runtime|Value|Type)Error", answer)
+    ]
+    assert taken == []
+    for key, value in [*closed.items(), ("NO_SUCH_OPTION", "1")]:
+        with pytest.raises(DeviceError, match=key):
+            options.check_acl({key: value})
+
+
+# ---- variables ----
+
+#: Variables that the wheel itself does not read, and who does.
+CANNS_OWN: dict[str, str] = {}
+
+
+def reads(content: bytes, name: str) -> bool:
+    return re.search(rb"(?<![A-Z0-9_])" + name.encode() + rb"(?![A-Z0-9_])", content) is not None
+
+
+def test_the_wheel_reads_every_variable_that_the_product_exports(site: Path) -> None:
+    files = [*libraries_of(site), *(site / "torch_npu").rglob("*.py")]
+    content = b"\0".join(path.read_bytes() for path in files)
+    assert not reads(content, "NO_SUCH_VARIABLE")
+    assert not reads(content, "TASK_QUEUE_ENABL")
+    unread = {name for name in environment.VARIABLES if not reads(content, name)}
+    assert unread == set(CANNS_OWN)
+
+
+# ---- operators ----
+
+
+PRODUCTS = ("aten::mm", "aten::bmm", "aten::addmm")
+
+
+@pytest.fixture(scope="module")
+def verdicts(wheel: dict[str, Any]) -> dict[str, dict[str, Verdict]]:
+    """For each model, for each of its cells: the operators that its command brought to the real torch_npu."""
+    device, ways = needed.on_host_memory(), json.dumps(wheel)
+    found: dict[str, dict[str, Verdict]] = {}
+    for model in recording.models():
+        for words in recording.cells(model):
+            record = recording.record(words, ways, device.variables(), "torch_npu on host memory")
+            found.setdefault(model, {})[" ".join(words)] = judge(record, wheel["ways"], Dtypes())
+    return found
+
+
+@pytest.mark.parametrize("model", recording.models())
+def test_every_operator_of_a_model_has_a_kernel_and_documented_types(
+    model: str, verdicts: dict[str, dict[str, Verdict]]
+) -> None:
+    cells = verdicts[model]
+    write_report(
+        f"operators-{model}",
+        {cell: {"counts": verdict.counted(), "operators": verdict.rows} for cell, verdict in cells.items()},
+    )
+    problems = {cell: [*verdict.missing, *verdict.undocumented] for cell, verdict in cells.items()}
+    assert {cell: found for cell, found in problems.items() if found} == {}
+
+
+def test_forward_backward_update_and_scaling_are_in_the_record(verdicts: dict[str, dict[str, Verdict]]) -> None:
+    for cells in verdicts.values():
+        for cell, verdict in cells.items():
+            names = {row["operator"].partition("::")[2].partition(".")[0] for row in verdict.rows}
+            assert any(name.endswith("_backward") for name in names), cell
+            assert any(name.startswith(("_foreach_", "_fused_")) for name in names), cell
+            assert ("_amp_update_scale_" in names) == ("precision=mixed" in cell), cell
+            half = {"precision=mixed": "float16", "precision=bf16": "bfloat16"}.get(cell.split()[2])
+            products = [row["dtypes"]["self"] for row in verdict.rows if row["operator"] in PRODUCTS]
+            assert any((half or "float32") in types for types in products), cell
+
+
+def test_no_exception_of_the_tables_is_stale(verdicts: dict[str, dict[str, Verdict]]) -> None:
+    needed_ones = {one for cells in verdicts.values() for verdict in cells.values() for one in verdict.excused}
+    assert needed_ones == Dtypes().exceptions
+
+
+def test_the_device_of_the_everyday_tests_is_asked_for_the_same_operators(wheel: dict[str, Any]) -> None:
+    """tests/ascend/host_device stands for torch_npu in most tests: what reaches it is what reaches torch_npu."""
+    real, ways = needed.on_host_memory(), json.dumps(wheel)
+    stand_in = ROOT / "tests" / "ascend" / "host_device"
+    words = next(cell for cell in recording.cells("attrec") if "precision=mixed" in cell)
+    mine = recording.record(words, ways, real.variables(), "torch_npu on host memory")
+    variables = needed.environment(path=[stand_in])
+    theirs = recording.record(words, ways, variables, "the stand-in of the everyday tests")
+    # torch_npu has a cast of its own for what is aten::_to_copy elsewhere.
+    assert {name for name in {*mine} ^ {*theirs} if not name.startswith("npu::")} == set()
+
+
+def test_what_has_no_kernel_or_other_types_is_reported(wheel: dict[str, Any]) -> None:
+    tensor = [[["self", "float32"]]]
+    record = {
+        "aten::relu": {"operands": tensor, "inner": []},
+        "aten::_embedding_bag_dense_backward": {"operands": tensor, "inner": []},
+        "aten::embedding_bag": {"operands": tensor, "inner": ["aten::_embedding_bag"]},
+        "aten::_embedding_bag": {"operands": tensor, "inner": []},
+        "aten::t": {"operands": tensor, "inner": ["aten::transpose.int"]},
+        "made_up::operator": {"operands": tensor, "inner": []},
+        "aten::mul.Tensor": {"operands": [[["self", "float32"], ["other", "float64"]]], "inner": []},
+        "aten::index_add": {"operands": [[["self", "bfloat16"], ["index", "int64"]]], "inner": []},
+        "aten::unfold": {"operands": [[["self", "complex64"]]], "inner": []},
+    }
+    verdict = judge(record, wheel["ways"], Dtypes())
+    assert [line.partition(": ")[0] for line in verdict.missing] == [
+        "aten::_embedding_bag_dense_backward",
+        "aten::embedding_bag",
+        "aten::_embedding_bag",
+        "aten::t",
+        "made_up::operator",
+    ]
+    assert verdict.undocumented == [
+        "aten::mul.Tensor: other is float64",
+        "aten::index_add: self is bfloat16",
+        "aten::unfold: self is complex64",
+    ]
+    assert verdict.counted() == {"kernel": 4, "composite": 0, "missing": 5}
+
+
+def test_what_the_models_avoid_really_is_not_there(wheel: dict[str, Any]) -> None:
+    """Why the models are written as they are, read off the wheel's dispatcher."""
+    ways = wheel["ways"]
+    absent = [
+        "aten::_embedding_bag_backward",  # embedding_bag has a forward kernel, but cannot be trained
+        "aten::_embedding_bag_dense_backward",
+        "aten::_fused_adagrad_",  # Adagrad runs as a list of _foreach_ operators
+        "aten::_thnn_fused_gru_cell_backward",  # only through a formula of torch_npu's own
+        "aten::segment_reduce",
+        "aten::threshold_backward.grad_input",  # of the attention written out for a processor's caches
+    ]
+    assert {name: ways[name] for name in absent} == dict.fromkeys(absent, "none")
+    present = [
+        "aten::_foreach_addcdiv_.ScalarList",
+        "aten::_fused_adam_",
+        "aten::_fused_sgd_",
+        "aten::embedding",
+        "aten::embedding_dense_backward",
+        "aten::index_add.out",
+        "aten::scatter_add_",
+        "aten::_amp_foreach_non_finite_check_and_unscale_",
+    ]
+    assert {name: ways[name] for name in present} == dict.fromkeys(present, "kernel")
+    assert {"aten::matmul", "aten::gru.input", "aten::_thnn_fused_gru_cell"} <= set(wheel["formulas"])

@@ -1,0 +1,37 @@
+"""Processes in which ``npu`` is a device made of host memory; this process itself stays as it is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+STAND_IN = Path(__file__).parents[1] / "ascend" / "host_device"
+
+
+def environment(**knobs: str) -> dict[str, str]:
+    """This process's environment with the stand-in for torch-npu on the path.
+
+    Args:
+        knobs: NPU_HOST_DEVICES and the like.
+    """
+    if shutil.which("g++") is None:
+        pytest.skip("the device made of host memory needs g++")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("NPU_HOST", "ASCEND", "HCCL", "RANK_TABLE"))}
+    path = os.pathsep.join(filter(None, [str(STAND_IN), kept.get("PYTHONPATH", "")]))
+    return {**kept, "PYTHONPATH": path, **knobs}
+
+
+def run_checks(*files: Path, timeout_s: float = 280, **knobs: str) -> None:
+    """Run ``check_*.py`` files by a pytest of their own; fails with what it says."""
+    words = ["-p", "no:cacheprovider", "-q", "-m", "", "-o", "python_files=check_*.py", "--no-header"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words, *map(str, files)], env=environment(**knobs), capture_output=True,
+        text=True, timeout=timeout_s, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        pytest.fail(done.stdout[-12000:] + done.stderr[-4000:], pytrace=False)
