@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint type format ui bench docs lock clean
+.PHONY: help setup run test test-ascend test-all lint type format ui bench docs lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ run: $(READY) ## train the default experiment, AttRec on MovieLens-1M (ARGS="k=v
 
 test: $(READY) ## fast tests
 	$(BIN)/python -m pytest -n 2 --dist loadscope -q $(ARGS)
+
+# Not through xdist: the recordings and the wheel are made once for the session.
+test-ascend: $(READY) ## the NPU plug-in against the real torch-npu wheel, which it installs into a folder of its own
+	$(BIN)/python -m pytest -q -m 'wheel and not slow' tests/ascend $(ARGS)
 
 test-all: $(READY) ## all tests, the slow ones and those that need the network, too
 	$(BIN)/python -m pytest -n 2 --dist loadscope -q -m '' $(ARGS)

@@ -29,9 +29,9 @@ WORDS = [
     "trainer.checkpoint_every_n_steps=40", "tracking.backend=off", "device.threads=1",
 ]  # fmt: skip
 ON_NPU = [*WORDS[:-1], "device=npu"]
-#: The kernels are the same on both sides; what is left is the order of sums, where torch_npu composes an operator of
-#: others than the CPU does.
-TOLERANCE = 1e-5
+#: The kernels are the same on both sides, and so were all bits when this was written; a release of torch_npu that
+#: composes an operator of others than the CPU does may change the order of a sum.
+TOLERANCE = 1e-6
 
 
 @pytest.fixture(scope="session")

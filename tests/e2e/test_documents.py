@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import host_npu
 import pytest
 from whole_commands import Recexp
 
@@ -165,11 +166,16 @@ def run_small(recexp: Recexp, command: Command) -> None:
         if not data or not list(Path(data).glob(f"{MOVIELENS[dataset]}*")):
             pytest.skip(f"RECEXP_DATA holds no {MOVIELENS[dataset]}")
         recexp.environment["RECEXP_DATA"] = data
-    if task in ("train", "evaluate") and device not in ("cpu", "auto"):
+    if device == "npu":
+        recexp.environment.update(host_npu.environment(), **recexp.environment)
+        recexp.environment["PYTHONPATH"] = host_npu.environment()["PYTHONPATH"]
+    elif task in ("train", "evaluate") and device not in ("cpu", "auto"):
         pytest.skip(f"device={device} is another machine's")
     if dataset == "interactions":
         generate(recexp, given)
-    more = dict(SMALLER) if device == "cpu" else {**SMALLER, "device": "cpu"}
+    more = dict(SMALLER) if device in ("cpu", "npu") else {**SMALLER, "device": "cpu"}
+    if device == "npu":
+        del more["device.threads"]
     if task == "evaluate" or given.get("resume", "false") != "false":
         before = [word for word in words if word.partition("=")[0] not in ("task", "ckpt", "resume")]
         recexp.run(*recipe, *before, *_missing(more, given))

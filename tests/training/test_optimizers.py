@@ -14,12 +14,12 @@ from recexp.training.optimizers import make_optimizer, schedule_factor
 L2 = 0.01
 
 
-def train(settings: OptimSettings, *, penalty: bool, fused: bool = True) -> Tensor:
+def train(settings: OptimSettings, *, penalty: bool, kernels: str = "fused") -> Tensor:
     """Weights after some updates of a small problem, with the L2 in the loss or in the optimiser."""
     draw = torch.Generator().manual_seed(0)
     weight = torch.nn.Parameter(torch.randn(6, 3, generator=draw))
     inputs, targets = torch.randn(20, 6, generator=draw), torch.randn(20, 3, generator=draw)
-    make = make_optimizer(settings, None, fused=fused)
+    make = make_optimizer(settings, None, kernels=kernels)
     optimizer, _ = make([{"params": [weight], "l2": 0.0 if penalty else L2}])
     for _ in range(10):
         optimizer.zero_grad()
@@ -41,7 +41,8 @@ def train(settings: OptimSettings, *, penalty: bool, fused: bool = True) -> Tens
 )
 def test_l2_equals_the_penalty_in_the_loss(settings: OptimSettings) -> None:
     torch.testing.assert_close(train(settings, penalty=True), train(settings, penalty=False))
-    torch.testing.assert_close(train(settings, penalty=False), train(settings, penalty=False, fused=False))
+    for kernels in ("foreach", "plain"):
+        torch.testing.assert_close(train(settings, penalty=False), train(settings, penalty=False, kernels=kernels))
 
 
 def test_options_reach_the_optimiser() -> None:

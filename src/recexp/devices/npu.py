@@ -108,7 +108,8 @@ class NpuDevice(Device):
     """One NPU, or several that train data parallel over HCCL."""
 
     kind, backend = "npu", "hccl"
-    optimizers = ("foreach",)
+    # torch-npu has no kernel behind torch's fused Adam: it would run on the host.
+    optimizers = ("foreach", "plain")
 
     def __init__(self, *, index: int | None = None, count: int = 1, timeout_s: float = 1800.0, **options: Any) -> None:
         """Choose devices; nothing is touched yet.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.amp.grad_scaler import OptState
 
 
 class LossScaler(torch.amp.GradScaler):
@@ -38,6 +39,21 @@ class LossScaler(torch.amp.GradScaler):
     def skipped(self) -> int:
         """Updates skipped because of an infinite or undefined gradient. Waits for the device."""
         return self._skipped_before + (0 if self._skipped is None else int(self._skipped.item()))
+
+    def unscale_(self, optimizer: torch.optim.Optimizer) -> None:
+        """Divide the gradients by the scale, once for each update.
+
+        As torch's, but the scale is inverted in float32: Ascend's reciprocal has no float64, and scales are powers of
+        two unless the user says otherwise, for which nothing changes.
+        """
+        self._check_scale_growth_tracker("unscale_")
+        state = self._per_optimizer_states[id(optimizer)]
+        if state["stage"] is not OptState.READY:
+            raise RuntimeError("unscale_() has been called already for this update")
+        assert self._scale is not None
+        found = torch.zeros((), dtype=torch.float32, device=self._scale.device)
+        state["found_inf_per_device"] = self._unscale_grads_(optimizer, self._scale.reciprocal(), found, False)
+        state["stage"] = OptState.UNSCALED
 
     def update(self, new_scale: float | torch.Tensor | None = None) -> None:
         """Count an overflow, then adapt the scale (or leave it, where it is static)."""

@@ -10,7 +10,7 @@ from typing import Any
 from recexp.config.identity import identity
 from recexp.config.settings import Settings
 from recexp.config.typed import settings as typed
-from recexp.devices.build import assert_placement
+from recexp.devices.build import assert_placement, explained
 from recexp.errors import CheckpointError, ConfigError
 from recexp.reports.console import show
 from recexp.reports.progress import Progress
@@ -39,10 +39,11 @@ def run(config: Mapping[str, Any]) -> float | None:
         config = composed_like(checkpoint.parent.parent, config)
         settings = typed(config)
     with stop_requests(), Progress(settings.trainer.progress) as display:
-        session = open_session(config, *data_and_device(config, display.task))
-        if checkpoint is None:
-            checkpoint = _of_configuration(session)
-        measured = _evaluate(session, checkpoint)
+        prepared = data_and_device(config, display.task)
+        with explained(prepared[1]):
+            session = open_session(config, *prepared)
+            checkpoint = checkpoint or _of_configuration(session)
+            measured = _evaluate(session, checkpoint)
     show(summarise(session, checkpoint.parent.parent, measured, {}, []))
     return measured.test.get(session.posed.headline.replace("val/", "test/"))
 

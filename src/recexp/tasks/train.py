@@ -46,18 +46,27 @@ def run(config: Mapping[str, Any]) -> float | None:
         store.resolve(settings.tracking.uri, root)
     with stop_requests() as request:
         with Progress(settings.trainer.progress if _rank() == 0 else "off") as display:
-            session = open_session(config, *data_and_device(config, display.task))
-            display.monitor = settings.trainer.monitor or session.posed.headline
-            if _rank() > 0:
-                _fit(session, Start(meeting.ask(root)), Silent(), display, request)
-                return None
-            start = find_start(config, settings, lambda one: identity(one, session.events.meta.fingerprint))
-            if start.finished:
-                _log.info("this run is finished: %s", start.directory)
-                return result.show_again(start.directory)
-            outcome = _tracked(session, start, root, display, request)
-        show(outcome.summary)
-    return outcome.headline
+            prepared = data_and_device(config, display.task)
+            with explained(prepared[1]):
+                outcome = _run_session(open_session(config, *prepared), root, display, request)
+        if isinstance(outcome, result.Result):
+            show(outcome.summary)
+            return outcome.headline
+    return outcome
+
+
+def _run_session(session: Session, root: Path, display: Progress, request: StopRequest) -> result.Result | float | None:
+    """Train as the first process or as one of the others, unless it has all been done before."""
+    settings = session.settings
+    display.monitor = settings.trainer.monitor or session.posed.headline
+    if _rank() > 0:
+        _fit(session, Start(meeting.ask(root)), Silent(), display, request)
+        return None
+    start = find_start(session.config, settings, lambda one: identity(one, session.events.meta.fingerprint))
+    if start.finished:
+        _log.info("this run is finished: %s", start.directory)
+        return result.show_again(start.directory)
+    return _tracked(session, start, root, display, request)
 
 
 def _rank() -> int:
@@ -117,8 +126,7 @@ def _fit(
     callbacks = [reporting, throughput, Placement(check), *watching.callbacks, checkpoints]
     trainer = make_trainer(session, callbacks)
     resume_from = str(start.checkpoint) if start.checkpoint else None
-    with explained(device):
-        trainer.fit(posed.module, datamodule=posed.data, ckpt_path=resume_from, weights_only=True)
+    trainer.fit(posed.module, datamodule=posed.data, ckpt_path=resume_from, weights_only=True)
     trained = time.time()
     state = checkpoint_file.load(checkpoints.best_path)
     posed.module.load_state_dict(state["state_dict"])

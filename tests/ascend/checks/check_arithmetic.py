@@ -71,7 +71,7 @@ FUNCTIONS = {
 def check_modules(case, on_both):
     module, *inputs = MODULES[case]
     if case == "mlp":
-        module.eval()  # gradients through dropout: check_random.py
+        module.eval()  # another kernel draws for dropout than on the host
     on_both(module, *inputs)
 
 

@@ -62,3 +62,13 @@ def check_dropout_and_permutations_follow_the_seed():
         return dropped.tolist(), torch.randperm(20, device="npu").tolist(), draw()
 
     assert values() == values()
+
+
+def check_dropout_draws_from_the_device_and_leaves_the_host_alone():
+    torch.manual_seed(5)
+    host, device = torch.get_rng_state(), torch.npu.get_rng_state()
+    first = torch.nn.functional.dropout(torch.ones(50, device="npu"), 0.5).tolist()
+    assert torch.equal(torch.get_rng_state(), host)
+    assert not torch.equal(torch.npu.get_rng_state(), device)
+    torch.npu.set_rng_state(device)
+    assert torch.nn.functional.dropout(torch.ones(50, device="npu"), 0.5).tolist() == first

@@ -47,7 +47,7 @@ class Dtypes:
         self.default = _types(table["default"])
         self.operators: dict[str, dict[str, str]] = table["operators"]
         self.unsupported: dict[str, str] = table["unsupported"]
-        self.exceptions = {(e["operator"], e["operand"], SHORT[e["type"]]) for e in table["exceptions"]}
+        self.exceptions = {(e["operator"], e["operand"], SHORT[e["type"]]) for e in table.get("exceptions", [])}
 
     def legal(self, operator: str, operand: str) -> set[str]:
         """Types that an operand may have."""

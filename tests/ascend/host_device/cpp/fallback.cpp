@@ -24,6 +24,11 @@ bool may_mix(const std::string& name) {
   return names.count(name) != 0;
 }
 
+bool takes_generator(const c10::FunctionSchema& schema) {
+  const auto& arguments = schema.arguments();
+  return std::any_of(arguments.begin(), arguments.end(), [](const auto& one) { return one.name() == "generator"; });
+}
+
 std::vector<at::Tensor> tensors_of(const std::vector<IValue>& arguments) {
   std::vector<at::Tensor> result;
   for (const auto& value : arguments) {
@@ -63,7 +68,8 @@ DeviceIndex common_device(
   }
   if (index < 0) index = current_device();
   TORCH_CHECK(
-      !with_host || may_mix(name), "Expected all tensors to be on the same device, but found at least two devices, npu:",
+      !with_host || may_mix(name),
+      "Expected all tensors to be on the same device, but found at least two devices, npu:",
       int(index), " and cpu! (when running ", name, ")");
   return index;
 }
@@ -158,7 +164,11 @@ void run(const c10::OperatorHandle& op, torch::jit::Stack* stack, DispatchKey ho
     if (on_npu(tensor) && tensor.is_sparse()) changed_sparse.emplace_back(tensor, value.toTensor());
   }
 
-  op.redispatchBoxed(c10::DispatchKeySet(host_key), stack);
+  {
+    std::optional<DrawsFromTheDevice> drawing;
+    if (op.hasTag(at::Tag::nondeterministic_seeded) && !takes_generator(schema)) drawing.emplace(index);
+    op.redispatchBoxed(c10::DispatchKeySet(host_key), stack);
+  }
 
   const size_t first_return = stack->size() - returns.size();
   if (adds_wrongly(index) && schema.name().rfind("aten::add", 0) == 0 && !returns.empty()) {

@@ -51,4 +51,24 @@ at::Generator host_generator(const at::Generator& generator) {
   return static_cast<NpuGenerator*>(generator.unsafeGetGeneratorImpl())->host;
 }
 
+namespace {
+
+void swap_states(c10::DeviceIndex index) {
+  at::Generator ours = host_generator(default_generator(index));
+  at::Generator theirs = at::detail::getDefaultCPUGenerator();
+  const auto kept = theirs.get_state();
+  theirs.set_state(ours.get_state());
+  ours.set_state(kept);
+}
+
+}  // namespace
+
+DrawsFromTheDevice::DrawsFromTheDevice(c10::DeviceIndex index) : index_(index) {
+  swap_states(index_);
+}
+
+DrawsFromTheDevice::~DrawsFromTheDevice() {
+  swap_states(index_);
+}
+
 }  // namespace npu_host

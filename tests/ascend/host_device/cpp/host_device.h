@@ -20,7 +20,7 @@ namespace npu_host {
 constexpr c10::DeviceType kNpu = c10::DeviceType::PrivateUse1;
 constexpr int kMostDevices = 64;
 
-// ---- device.cpp: which devices there are, which one is current ----------------------------------------------------
+// ---- device.cpp: which devices there are, which one is current -----------------------------------------------------
 
 // What the environment asks for. Read when the library is loaded, and again by read_knobs().
 struct Knobs {
@@ -52,7 +52,7 @@ bool is_pinned(const void* data);
 // Memory that a host kernel has allocated becomes the device's, without a copy.
 c10::DataPtr adopt(c10::Storage host, c10::DeviceIndex index);
 
-// ---- views.cpp: one memory, seen as a device tensor or as a host tensor ---------------------------------------------
+// ---- views.cpp: one memory, seen as a device tensor or as a host tensor --------------------------------------------
 
 inline bool on_npu(const at::Tensor& tensor) {
   return tensor.defined() && tensor.device().type() == kNpu;
@@ -62,20 +62,33 @@ at::Tensor device_view(const at::Tensor& host_tensor, c10::DeviceIndex index);
 // A sparse tensor changed in place has new indices and values: `device_tensor` takes them over from `host_tensor`.
 void write_back_sparse(const at::Tensor& device_tensor, const at::Tensor& host_tensor);
 
-// ---- fallback.cpp: operators run by the host's kernels ----------------------------------------------------------------
+// ---- fallback.cpp: operators run by the host's kernels -------------------------------------------------------------
 
 // Registers by name whatever the host has a kernel of its own for. PyTorch would prefer a composite kernel to a
 // fallback: then other operators would arrive here than the one that was called, and layer normalisation, for one,
 // would differ from the host's in the last bit. To be called once, when all of this library is loaded.
 void take_over_host_kernels();
 
-// ---- generator.cpp ---------------------------------------------------------------------------------------------------
+// ---- generator.cpp -------------------------------------------------------------------------------------------------
 
 at::Generator new_generator(c10::DeviceIndex index);
 at::Generator& default_generator(c10::DeviceIndex index);
 at::Generator host_generator(const at::Generator& generator);  // the one that host kernels draw from
 
-// ---- record.cpp: which operators arrive here --------------------------------------------------------------------------
+// While it lives, the host's default generator has the state of the device's: for kernels that draw numbers but take
+// no generator, such as native_dropout. They would otherwise move the host's random state instead of the device's.
+class DrawsFromTheDevice {
+ public:
+  explicit DrawsFromTheDevice(c10::DeviceIndex index);
+  ~DrawsFromTheDevice();
+  DrawsFromTheDevice(const DrawsFromTheDevice&) = delete;
+  DrawsFromTheDevice& operator=(const DrawsFromTheDevice&) = delete;
+
+ private:
+  c10::DeviceIndex index_;
+};
+
+// ---- record.cpp: which operators arrive here -----------------------------------------------------------------------
 
 bool recording();
 void record(bool on);  // on: forgets what was recorded before

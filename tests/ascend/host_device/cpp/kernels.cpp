@@ -33,7 +33,7 @@ OptionalTensor host(const OptionalTensor& tensor) {
   return tensor && tensor->defined() ? OptionalTensor(host_view(*tensor)) : std::nullopt;
 }
 
-// ---- making ----------------------------------------------------------------------------------------------------------
+// ---- making --------------------------------------------------------------------------------------------------------
 
 Tensor empty(
     IntArrayRef size, std::optional<at::ScalarType> dtype, std::optional<at::Layout>,
@@ -59,7 +59,7 @@ const Tensor& resize(const Tensor& self, SymIntArrayRef size, std::optional<at::
   return at::native::resize_(self, C10_AS_INTARRAYREF_SLOW(size), format);
 }
 
-// ---- copying ---------------------------------------------------------------------------------------------------------
+// ---- copying -------------------------------------------------------------------------------------------------------
 
 Tensor copy_from(const Tensor& self, const Tensor& target, bool) {
   for (const auto& tensor : {self, target}) {
@@ -140,7 +140,7 @@ Tensor& set_tensor(Tensor& self, const Tensor& source) {
   return set_storage_offset(self, source.storage(), source.storage_offset(), source.sizes(), source.strides());
 }
 
-// ---- convolutions have entry points of their own on devices that are not the host -----------------------------------
+// ---- convolutions have entry points of their own on devices that are not the host ----------------------------------
 
 Tensor convolution(
     const Tensor& input, const Tensor& weight, const OptionalTensor& bias, SymIntArrayRef stride,

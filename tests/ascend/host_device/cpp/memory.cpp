@@ -98,7 +98,9 @@ struct HostMemoryAllocator final : c10::DeviceAllocator {
     c10::CachingDeviceAllocator::DeviceStats result;
     const std::lock_guard<std::mutex> lock(mutex());
     const Count& count = counts().at(index);
-    for (auto* kind : {&result.allocated_bytes, &result.reserved_bytes, &result.active_bytes, &result.requested_bytes}) {
+    auto &allocated = result.allocated_bytes, &requested = result.requested_bytes;
+    auto &reserved = result.reserved_bytes, &active = result.active_bytes;
+    for (auto* kind : {&allocated, &requested, &reserved, &active}) {
       auto& all = (*kind)[0];
       all.current = count.now;
       all.peak = count.peak;

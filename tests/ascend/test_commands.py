@@ -1,0 +1,172 @@
+"""Whole commands on the device made of host memory: several processes, kills, moves to the CPU, the rank table."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from host_npu import environment
+from whole_commands import SMALL, Recexp
+
+NPU = [word for word in SMALL if not word.startswith("device")] + ["device=npu", "tracking=off"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def recexp(tmp_path: Path, cache: Path) -> Recexp:
+    made = Recexp(tmp_path, cache)
+    made.environment = {**environment(), **made.environment, "PYTHONPATH": environment()["PYTHONPATH"]}
+    return made
+
+
+def result(run: Path) -> dict[str, float]:
+    rows = json.loads((run / "result.json").read_text())["summary"]["metrics"]
+    return {row["name"]: row["value"] for row in rows}
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def losses(recexp: Recexp, run: Path) -> dict[int, float]:
+    return {step: value for name, step, value in recexp.points(run) if name == "train/loss"}
+
+
+def test_two_processes_train_like_one(recexp: Recexp) -> None:
+    words = [*NPU, "trainer.max_epochs=1", "trainer.log_every_n_steps=1", "trainer.max_steps=30"]
+    recexp.run(*words)
+    recexp.run(*words, "device.count=2")
+    one, two = recexp.runs()
+    points, others = losses(recexp, one), losses(recexp, two)
+    assert list(points) == list(others) == list(range(1, 31))
+    for step, value in points.items():
+        assert others[step] == pytest.approx(value, rel=1e-6), step
+    assert result(one).keys() == result(two).keys()
+    for name, value in result(one).items():
+        assert result(two)[name] == pytest.approx(value, abs=1e-6), name
+    facts = json.loads((two / "config.json").read_text())["device"]
+    assert facts["count"] == 2
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_processes_of_two_npus(recexp: Recexp) -> None:
+    words = [*NPU, "trainer.max_epochs=1", "trainer.max_steps=10", "device.count=2"]
+    recexp.run(*words)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "recexp"]
+    done = subprocess.run(
+        [*command, *words], cwd=recexp.folder, env=recexp.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    one, two = recexp.runs()
+    assert all(torch.equal(value, weights(two)[name]) for name, value in weights(one).items())
+
+
+def kill_after_an_epoch(recexp: Recexp, *words: str) -> Path:
+    process = recexp.start(*words)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if [run for run in recexp.runs() if (run / "checkpoints" / "last.ckpt").exists()]:
+            break
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    (run,) = recexp.runs()
+    assert json.loads((run / "run.json").read_text())["status"] == "RUNNING"
+    return run
+
+
+def test_a_killed_run_of_the_npu_goes_on_on_the_cpu(recexp: Recexp) -> None:
+    words = [word for word in NPU if not word.startswith(("tracking", "trainer.max_epochs"))]
+    words += ["trainer.max_epochs=40", "model.dropout=0.2"]
+    run = kill_after_an_epoch(recexp, *words)
+    cpu = [*(word for word in words if word != "device=npu"), "device=cpu", "device.threads=1"]
+    refused = recexp.run(*cpu, f"resume={run}", code=2).stderr
+    assert "device.name was 'npu' in that run and is 'cpu' now, resume_elsewhere=true allows it and marks" in refused
+    before = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    done = recexp.run(*cpu, "resume=true", "resume_elsewhere=true", "trainer.max_steps=700")
+    assert recexp.runs() == [run]
+    state = json.loads((run / "run.json").read_text())
+    (leg,) = state["lineage"]
+    assert leg["on"] == "npu fp32"
+    assert 0 < leg["until"] == before["global_step"] < 700
+    assert state["status"] == "FINISHED"
+    assert state["identity"] not in (leg["identity"], state["configured"])
+    way = f"npu fp32 until update {leg['until']}, then cpu fp32"
+    assert f"This run was moved: {way}." in done.stdout
+    assert tags(recexp.folder / "mlflow.db")["recexp.lineage"] == way
+    # A run that was only ever on the CPU is another run.
+    other = recexp.run(*cpu, "resume=true", "trainer.max_steps=1").stderr
+    assert "there is no run of this configuration yet" in other
+
+
+def tags(store: Path) -> dict[str, Any]:
+    with closing(sqlite3.connect(store)) as connection:
+        return dict(connection.execute("SELECT key, value FROM tags").fetchall())
+
+
+def test_an_overflow_is_skipped_and_counted_and_training_goes_on(recexp: Recexp) -> None:
+    words = [*NPU, "trainer.max_epochs=1", "trainer.log_every_n_steps=1", "precision=mixed"]
+    recexp.run(*words, "precision.init_scale=1e9", "trainer.max_steps=40")
+    (run,) = recexp.runs()
+    counts = {step: value for name, step, value in recexp.points(run) if name == "train/overflows"}
+    assert counts[1] == 1
+    assert 1 < counts[40] < 40, "the scale came down, and updates were made"
+    assert list(counts.values()) == sorted(counts.values())
+    values = losses(recexp, run)
+    assert values[40] < values[1]
+
+
+def test_a_profile_of_the_npu(recexp: Recexp) -> None:
+    recexp.run(*NPU, "trainer.max_epochs=1", "trainer.max_steps=14", "debug.profiler=true", "debug.profiler.level=1")
+    (run,) = recexp.runs()
+    assert [path for path in (run / "profile").rglob("*") if path.is_file()]
+    kept = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+    assert [event for event in kept if event["e"] == "artifact" and event["path"] == "profile"]
+
+
+def test_a_rank_table_is_written_joined_and_used(recexp: Recexp) -> None:
+    for server, name in (("10.0.0.1", "a.json"), ("10.0.0.2", "b.json")):
+        addresses = "[192.168.1.1,192.168.1.2]"
+        words = [f"task.path={name}", f"task.server={server}", f"task.chip_addresses={addresses}"]
+        recexp.run("task=rank_table", "device=npu", *words, "device.count=-1")
+    recexp.run("task=rank_table", "task.join=[a.json,b.json]", "task.path=both.json")
+    table = json.loads((recexp.folder / "both.json").read_text())
+    assert (table["version"], table["status"], table["server_count"]) == ("1.0", "completed", "2")
+    ranks = [(s["server_id"], d["device_id"], d["rank_id"]) for s in table["server_list"] for d in s["device"]]
+    assert ranks == [("10.0.0.1", "0", "0"), ("10.0.0.1", "1", "1"), ("10.0.0.2", "0", "2"), ("10.0.0.2", "1", "3")]
+    small = ["trainer.max_epochs=1", "trainer.max_steps=3", "device.count=2"]
+    text = recexp.run(*NPU, *small, "device.rank_table=both.json", code=2).stderr
+    assert "both.json lists 4 ranks, but 2 processes take part" in text
+    recexp.run(*NPU, *small, "device.rank_table=a.json")
+    (recexp.folder / "bad.json").write_text('{"server_list": [{"server_id": "x", "device": [{"device_id": "0"}]}]}')
+    assert "is no HCCL rank table: KeyError" in recexp.run(*NPU, "device.rank_table=bad.json", code=2).stderr
+
+
+def test_a_rank_table_needs_the_addresses_of_the_chips(recexp: Recexp) -> None:
+    if Path("/etc/hccn.conf").exists():
+        pytest.skip("this machine has chips")
+    text = recexp.run("task=rank_table", "device=npu", code=2).stderr
+    assert "/etc/hccn.conf, which cannot be read" in text
+    assert "task.chip_addresses=[...]" in text
+
+
+def test_memory_that_runs_out_is_explained(recexp: Recexp) -> None:
+    recexp.environment["NPU_HOST_MEMORY_MB"] = "3"
+    text = recexp.run(*NPU, "model.dim=64", code=1).stderr
+    assert "npu:0 is out of memory" in text
+    assert "Make dataset.batch_size smaller" in text
+    assert "Traceback" not in text
