@@ -8,7 +8,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-import torch_npu
+
+try:
+    import torch_npu
+except ModuleNotFoundError:
+    # The everyday run comes by on its way through the folders; the checks are not for it.
+    collect_ignore_glob = ["*"]
 
 
 @pytest.fixture(autouse=True)
