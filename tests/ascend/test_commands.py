@@ -48,6 +48,7 @@ def losses(recexp: Recexp, run: Path) -> dict[int, float]:
 
 def test_two_processes_train_like_one(recexp: Recexp) -> None:
     words = [*NPU, "trainer.max_epochs=1", "trainer.log_every_n_steps=1", "trainer.max_steps=30"]
+    words += ["problem.protocols=[p1,p2,p3,p4]"]
     recexp.run(*words)
     recexp.run(*words, "device.count=2")
     one, two = recexp.runs()
@@ -56,10 +57,20 @@ def test_two_processes_train_like_one(recexp: Recexp) -> None:
     for step, value in points.items():
         assert others[step] == pytest.approx(value, rel=1e-6), step
     assert result(one).keys() == result(two).keys()
+    assert [name for name in result(one) if "auc" in name], "ranks of all users, not a mean of two processes' areas"
     for name, value in result(one).items():
         assert result(two)[name] == pytest.approx(value, abs=1e-6), name
     facts = json.loads((two / "config.json").read_text())["device"]
     assert facts["count"] == 2
+
+
+def test_a_run_is_evaluated_on_the_npu_and_on_the_cpu(recexp: Recexp) -> None:
+    recexp.run(*NPU, "trainer.max_epochs=1")
+    (run,) = recexp.runs()
+    for device in ("npu", "cpu"):
+        done = recexp.run("task=evaluate", f"ckpt={run}", f"device={device}", "tracking=off", "trainer.progress=off")
+        rows = [line.split() for line in done.stdout.splitlines() if line.startswith("test/")]
+        assert {row[0]: row[1] for row in rows} == {name: f"{value:.4f}" for name, value in result(run).items()}
 
 
 @pytest.mark.slow

@@ -191,6 +191,22 @@ def test_without_the_random_state_a_resumed_run_is_another(tmp_path: Path) -> No
     assert not same(resumed, whole)
 
 
+def two_processes(*words: str) -> list[list[str]]:
+    command = [sys.executable, str(Path(__file__).with_name("plain_ddp.py")), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+    return sorted(line.split()[1:] for line in done.stdout.splitlines() if line.startswith("DONE"))
+
+
+def test_two_npus_train_as_two_processes_of_the_cpu_do() -> None:
+    npu, cpu = two_processes("npu", "npu_ddp", "32"), two_processes("cpu", "ddp", "32")
+    assert [facts[:4] for facts in npu] == [[str(n), f"npu:{n}", "hccl", "torch.float32"] for n in (0, 1)]
+    assert {facts[4] for facts in npu} == {facts[4] for facts in cpu}
+    mixed = two_processes("npu", "npu_ddp", "16-mixed")
+    assert [facts[3] for facts in mixed] == ["torch.float16"] * 2
+    assert mixed[0][4] == mixed[1][4] != npu[0][4]
+
+
 def test_wrong_words_for_mixed_precision() -> None:
     with pytest.raises(ValueError, match="one of '16-mixed', 'bf16-mixed'"):
         mixed_precision("16")
