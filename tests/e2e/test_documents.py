@@ -171,13 +171,17 @@ def run_small(recexp: Recexp, command: Command) -> None:
         recexp.environment["PYTHONPATH"] = host_npu.environment()["PYTHONPATH"]
     elif task in ("train", "evaluate") and device not in ("cpu", "auto"):
         pytest.skip(f"device={device} is another machine's")
+    for name in re.findall(r"[\w.]+\.json", given.get("task.join", "")):
+        recexp.run("task=rank_table", "task.chip_addresses=[192.168.1.1]", f"task.path={name}")
     if dataset == "interactions":
         generate(recexp, given)
     more = dict(SMALLER) if device in ("cpu", "npu") else {**SMALLER, "device": "cpu"}
     if device == "npu":
         del more["device.threads"]
     if task == "evaluate" or given.get("resume", "false") != "false":
-        before = [word for word in words if word.partition("=")[0] not in ("task", "ckpt", "resume")]
+        before = [
+            word for word in words if word.partition("=")[0] not in ("task", "ckpt", "resume", "resume_elsewhere")
+        ]
         recexp.run(*recipe, *before, *_missing(more, given))
     done = recexp.run(*recipe, *words, *_missing(more, given))
     assert done.stdout.strip()

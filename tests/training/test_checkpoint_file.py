@@ -89,7 +89,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     assert not sentinel.exists()
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [6, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_a_kill_while_writing_never_costs_the_previous_one(tmp_path: Path, kills: int) -> None:
     path, draw = tmp_path / "a.ckpt", random.Random(kills)
     elsewhere = "/dev/shm" if Path("/dev/shm").is_dir() else "/tmp"

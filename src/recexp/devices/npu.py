@@ -237,6 +237,6 @@ class NpuDevice(Device):
         return {
             **super().description(),
             "device.memory_gib": f"{total / 2**30:.1f}",
-            "device.cann": diagnosis.facts().get("CANN", "not found"),
+            "device.cann": diagnosis.cann(),
             **changed,
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -60,6 +61,11 @@ class StepSettings:
     make_optimizer: MakeOptimizer
     clip: Clip | None = None
     log_every_n_steps: int = 50
+
+
+def _without_autocast(kind: str) -> AbstractContextManager[object]:
+    """Autocast would lower the gradients' products too, also those of parts that are kept in float32."""
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 class ProblemModule(LightningModule, ABC):
@@ -130,8 +136,7 @@ class ProblemModule(LightningModule, ABC):
         total: Tensor | None = None
         for batch in update.batches:
             loss = self.row_losses(batch).sum() * scale
-            # Autocast would lower the gradients' products too, also those of parts that were kept in float32.
-            with torch.autocast(self.device.type, enabled=False):
+            with _without_autocast(self.device.type):
                 self.manual_backward(loss)
             total = loss.detach() if total is None else total + loss.detach()
         assert total is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +9,8 @@ from typing import Any
 
 from recexp.devices.ascend import rank_table
 from recexp.errors import ConfigError
+from recexp.reports.console import show_facts
 from recexp.storage.atomic import write_json
-
-_log = logging.getLogger(__name__)
 
 
 def run(config: Mapping[str, Any]) -> None:
@@ -28,9 +26,8 @@ def run(config: Mapping[str, Any]) -> None:
     path = Path(task["path"]).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, rank_table.table(servers))
-    for rank, server, number in rank_table.read(path):
-        _log.info("rank %d: NPU %d of %s", rank, number, server)
-    _log.info("wrote %s; use it with device.rank_table=%s", path, path)
+    ranks = {f"rank {rank}": f"NPU {number} of {server}" for rank, server, number in rank_table.read(path)}
+    show_facts("rank table", {**ranks, "written to": str(path), "to use it": f"device.rank_table={path}"})
 
 
 def _chips(task: Mapping[str, Any], device: Mapping[str, Any]) -> list[tuple[int, str]]:

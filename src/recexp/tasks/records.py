@@ -20,13 +20,15 @@ from recexp.tasks.session import Session
 from recexp.tracking import names, provenance
 from recexp.tracking.tracker import Recorder
 
+#: Names of our own code: nobody compares runs by them.
+_INNER = ("_target_", ".preflight")
 CONFIG_ARTIFACT = "config.yaml"
 
 
 def describe(session: Session, start: Start, recorder: Recorder) -> None:
     """Parameters, tags, the whole configuration, the data and the environment."""
     config, meta = names.scrubbed(session.config), session.events.meta
-    recorder.params({key: value for key, value in flatten(config).items() if not key.endswith("_target_")})
+    recorder.params({key: value for key, value in flatten(config).items() if not key.endswith(_INNER)})
     recorder.tags(
         {
             "recexp.identity": start.identity,

@@ -133,12 +133,14 @@ def facts() -> dict[str, str]:
     return found
 
 
-def _versions() -> Iterator[tuple[str, str]]:
+def cann() -> str:
+    """Version and place of CANN."""
     toolkit = next((path for path in _toolkits() if path.is_dir()), None)
-    if toolkit is None:
-        yield "CANN", "not found"
-    else:
-        yield "CANN", f"{_installed_version(toolkit) or 'version unknown'} in {toolkit}"
+    return "not found" if toolkit is None else f"{_installed_version(toolkit) or 'version unknown'} in {toolkit}"
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    yield "CANN", cann()
     for part in ("driver", "firmware"):
         file = _part_folder(part) / "version.info"
         yield part, _field(file, "Version") or "not found"

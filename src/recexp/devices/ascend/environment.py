@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from recexp.errors import DeviceError
@@ -28,6 +29,10 @@ class Variable:
     source: str
 
 
+def _absolute(value: Any) -> str:
+    return str(Path(value).expanduser().absolute())
+
+
 def _whole(value: Any) -> str:
     return str(int(value))
 
@@ -35,7 +40,7 @@ def _whole(value: Any) -> str:
 _FALLBACK = {"error": "1", "warn": "0"}
 
 VARIABLES: dict[str, Variable] = {
-    "RANK_TABLE_FILE": Variable("rank_table", str, False, "torch-npu"),
+    "RANK_TABLE_FILE": Variable("rank_table", _absolute, False, "torch-npu"),
     "HCCL_CONNECT_TIMEOUT": Variable("hccl_connect_timeout_s", _whole, False, "torch-npu and HCCL"),
     "HCCL_EXEC_TIMEOUT": Variable("hccl_exec_timeout_s", _whole, False, "torch-npu and HCCL"),
     "PYTORCH_NPU_ALLOC_CONF": Variable("allocator", str, True, "torch-npu"),
