@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import logging
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -96,7 +97,44 @@ class _Folder:
             writer.writerows(self.rows)
 
 
-class Dump(Callback):
+class OfChosenUpdates(Callback, ABC):
+    """A dump of chosen updates: knows when it is due in this process, and says which updates never came."""
+
+    def __init__(self, steps: Sequence[int], ranks: Sequence[int]) -> None:
+        self.steps, self.ranks = sorted(set(steps)), frozenset(ranks)
+        self.rank = 0
+        self._seen: set[int] = set()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what was collected of an update, where one is open."""
+
+    def is_due(self, number: int) -> bool:
+        """Whether an update is to be dumped here."""
+        if number not in self.steps:
+            return False
+        self._seen.add(number)
+        return not self.ranks or self.rank in self.ranks
+
+    def after(self, update: WatchedUpdate) -> None:
+        """Nothing to do."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Learn which process this is."""
+        self.rank = trainer.global_rank
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say which updates never came."""
+        missing = [str(step) for step in self.steps if step not in self._seen]
+        if missing and self.rank == 0:
+            _log.warning("debug.dump: this training had no update %s", ", ".join(missing))
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Keep what was written of an update that failed."""
+        self.close()
+
+
+class Dump(OfChosenUpdates):
     """Writes ``step{N}/rank{R}/`` for the chosen updates. Changes nothing: it only reads, between the operations."""
 
     def __init__(
@@ -111,21 +149,17 @@ class Dump(Callback):
             ranks: Processes that write; none for all.
             scope: Patterns of names; none for all.
         """
+        super().__init__(steps, ranks)
         self.folder, self.values, self.scope = folder, values, list(scope)
-        self.chosen = Chosen(steps, ranks)
         self._open: _Folder | None = None
         self._hooks: list[RemovableHandle] = []
         self._scale = 1.0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Learn which process this is."""
-        self.chosen.begin(trainer)
-
     def before(self, update: WatchedUpdate) -> None:
         """Write the parameters and the batches, and listen to the modules."""
-        if not self.chosen.is_due(update.number):
+        if not self.is_due(update.number):
             return
-        path = self.folder / f"step{update.number}" / f"rank{self.chosen.rank}"
+        path = self.folder / f"step{update.number}" / f"rank{self.rank}"
         self._open = folder = _Folder(path, values=self.values, scope=self.scope)
         self._scale = 1.0 if update.scaler is None else float(update.scaler.get_scale())
         for name, parameter in update.parameters():
@@ -167,49 +201,13 @@ class Dump(Callback):
         for name, parameter in update.parameters():
             if parameter.grad is not None:
                 self._open.add(name, "gradient", parameter.grad, scale=self._scale)
-        self._close()
+        self.close()
 
-    def after(self, update: WatchedUpdate) -> None:
-        """Nothing to do."""
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say which updates never came."""
-        self.chosen.end()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Keep what was written of an update that failed."""
-        self._close()
-
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Write the table, and listen no longer."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
         folder, self._open = self._open, None
         if folder is not None:
             folder.close()
-
-
-class Chosen:
-    """Which updates are dumped by this process, and which of them came."""
-
-    def __init__(self, steps: Sequence[int], ranks: Sequence[int]) -> None:
-        self.steps, self.ranks = sorted(set(steps)), frozenset(ranks)
-        self.rank = 0
-        self._seen: set[int] = set()
-
-    def begin(self, trainer: pl.Trainer) -> None:
-        """The training begins."""
-        self.rank = trainer.global_rank
-
-    def is_due(self, number: int) -> bool:
-        """Whether an update is to be dumped here."""
-        if number not in self.steps:
-            return False
-        self._seen.add(number)
-        return not self.ranks or self.rank in self.ranks
-
-    def end(self) -> None:
-        """The training is over: say what did not come."""
-        missing = [str(step) for step in self.steps if step not in self._seen]
-        if missing and self.rank == 0:
-            _log.warning("debug.dump: this training had no update %s", ", ".join(missing))

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-from pytorch_lightning import Callback
 from torch import Tensor
 
 from recexp.errors import RecexpError
 from recexp.problems.watch import WatchedUpdate
 from recexp.storage.atomic import write_json
-from recexp.training.dump import Chosen
+from recexp.training.dump import OfChosenUpdates
 
 
 def missing() -> str | None:
@@ -36,7 +34,7 @@ def configuration(folder: Path, *, values: bool, level: str) -> dict[str, Any]:
     return {**common, task: details}
 
 
-class MsprobeDump(Callback):
+class MsprobeDump(OfChosenUpdates):
     """Starts msprobe's debugger for the chosen updates; it writes ``step{N}/rank{R}/``."""
 
     def __init__(
@@ -51,23 +49,19 @@ class MsprobeDump(Callback):
             level: ``L0`` modules, ``L1`` calls of torch, ``mix`` both.
             ranks: Processes that write; none for all.
         """
+        super().__init__(steps, ranks)
         self.folder, self.values, self.level = folder, values, level
-        self.chosen = Chosen(steps, ranks)
         self._debugger: Any = None
         self._is_open = False
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Learn which process this is."""
-        self.chosen.begin(trainer)
-
     def before(self, update: WatchedUpdate) -> None:
         """Let msprobe listen."""
-        if not self.chosen.is_due(update.number):
+        if not self.is_due(update.number):
             return
         if self._debugger is None:
             self._debugger = self._make()
         self._debugger.set_init_step(update.number)
-        self._debugger.start(model=update.module, rank_id=self.chosen.rank)
+        self._debugger.start(model=update.module, rank_id=self.rank)
         self._is_open = True
 
     def _make(self) -> Any:
@@ -78,27 +72,17 @@ class MsprobeDump(Callback):
                 "msprobe dumps one training of a process: start the jobs of a sweep one by one, or use "
                 "debug.dump.backend=own."
             )
-        path = self.folder / f"msprobe-rank{self.chosen.rank}.json"
+        path = self.folder / f"msprobe-rank{self.rank}.json"
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(path, configuration(self.folder, values=self.values, level=self.level))
         return debugger(config_path=str(path))
 
     def after_backward(self, update: WatchedUpdate, loss: Tensor) -> None:
         """Let it write, before anybody clips the gradients or stops because of them."""
-        self._close()
+        self.close()
 
-    def after(self, update: WatchedUpdate) -> None:
-        """Nothing to do."""
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say which updates never came."""
-        self.chosen.end()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Keep what was written of an update that failed."""
-        self._close()
-
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Let msprobe write what it has."""
         if self._is_open:
             self._is_open = False
             self._debugger.stop()
