@@ -64,6 +64,18 @@ def test_two_processes_train_like_one(recexp: Recexp) -> None:
     assert facts["count"] == 2
 
 
+@pytest.mark.slow
+def test_float32_on_real_data_is_equal_to_the_last_bit(recexp: Recexp, real_data: Path) -> None:
+    recexp.environment["RECEXP_DATA"] = str(real_data)
+    words = ["model=attrec", "dataset=ml1m", "precision=fp32", "trainer.max_steps=300", "tracking=off"]
+    recexp.run(*words, "device=npu")
+    recexp.run(*words, "device=cpu", "trainer.kernels=plain")
+    one, other = recexp.runs()
+    assert all(torch.equal(value, weights(other)[name]) for name, value in weights(one).items())
+    assert result(one) == result(other)
+    assert losses(recexp, one) == losses(recexp, other)
+
+
 def test_a_run_is_evaluated_on_the_npu_and_on_the_cpu(recexp: Recexp) -> None:
     recexp.run(*NPU, "trainer.max_epochs=1")
     (run,) = recexp.runs()
