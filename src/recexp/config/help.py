@@ -54,7 +54,7 @@ def _choices(group: str, chosen: str | None) -> str:
     lines = []
     for choice in catalogue.choices(group):
         mark = "*" if choice == chosen else " "
-        lines.append(f"  {mark} {choice:<18} {catalogue.read(f'{group}/{choice}').help}".rstrip())
+        lines.append(f"  {mark} {choice:<22} {catalogue.read(f'{group}/{choice}').help}".rstrip())
     note = " (follows from the model)" if group == "problem" else ""
     return f"{group}=WORD{note}\n" + "\n".join(lines or ["    none yet"]) + "\n"
 
