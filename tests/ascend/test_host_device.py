@@ -23,12 +23,13 @@ def child_environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": path}
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ to compile the device npu with")
 def test_checks_of_the_host_device() -> None:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-m", ""]
     # The names differ from those of tests, so that the parent does not collect the checks.
     command += ["-o", "python_files=check_*.py", "-o", "python_functions=check_*", str(HERE / "checks")]
-    done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, timeout=880)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

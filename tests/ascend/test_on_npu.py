@@ -10,6 +10,7 @@ from host_npu import run_checks
 CHECKS = sorted((Path(__file__).parent / "on_npu").glob("check_*.py"))
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("file", CHECKS, ids=lambda path: path.stem)
 def test_on_the_device_made_of_host_memory(file: Path) -> None:
     run_checks(file)

@@ -36,7 +36,7 @@ def _compile(path: str) -> None:
     subprocess.run([sys.executable, "-c", code], env={**clean, "PYTHONPATH": path}, check=True, timeout=280)
 
 
-def run_checks(*files: Path, timeout_s: float = 280, **knobs: str) -> None:
+def run_checks(*files: Path, timeout_s: float = 880, **knobs: str) -> None:
     """Run ``check_*.py`` files by a pytest of their own; fails with what it says."""
     words = ["-p", "no:cacheprovider", "-q", "-m", "", "-o", "python_files=check_*.py", "--no-header"]
     done = subprocess.run(
