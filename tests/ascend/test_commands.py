@@ -131,6 +131,8 @@ def test_a_killed_run_of_the_npu_goes_on_on_the_cpu(recexp: Recexp) -> None:
     way = f"npu fp32 until update {leg['until']}, then cpu fp32"
     assert f"This run was moved: {way}." in done.stdout
     assert tags(recexp.folder / "mlflow.db")["recexp.lineage"] == way
+    again = recexp.run(*cpu, "resume=true", "resume_elsewhere=true", "trainer.max_steps=700")
+    assert "this run is finished" in again.stderr
     # A run that was only ever on the CPU is another run.
     other = recexp.run(*cpu, "resume=true", "trainer.max_steps=1").stderr
     assert "there is no run of this configuration yet" in other

@@ -23,10 +23,17 @@ def configured(state: RunState) -> str | None:
 
 
 def latest(config: Mapping[str, Any], root: Path, identify: Callable[[Mapping[str, Any]], str]) -> Path | None:
-    """The newest unfinished run that differs from a configuration at most in its device and precision."""
-    found: RunState | None = None
+    """The newest run that differs from a configuration at most in its device and precision.
+
+    A finished one counts only where it was last continued with this very configuration: there is nothing left to do.
+    """
+    found, identity = None, identify(config)
     for run in run_directory.runs(root):
-        if run.finished or run.status == "CREATED" or (found and (found.started or "") > (run.started or "")):
+        if (
+            (run.finished and configured(run) != identity)
+            or run.status == "CREATED"
+            or (found and (found.started or "") > (run.started or ""))
+        ):
             continue
         try:
             then = json.loads((run.path / CONFIG_FILE).read_text("utf-8"))

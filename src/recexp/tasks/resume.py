@@ -100,7 +100,12 @@ def _check_same(
         return
     then = json.loads((directory / lineage.CONFIG_FILE).read_text("utf-8"))
     if recorded != identify(then):
-        raise ConfigError([f"resume={directory}: that run was trained on other data (another fingerprint)."])
+        raise ConfigError(
+            [
+                f"resume={directory}: that run was trained on other data, or with settings that this version of recexp "
+                "does not have. Start afresh with resume=false."
+            ]
+        )
     changed = [key for key in differing(then, config) if not (elsewhere and is_place(key))]
     if changed:
         old, new = flatten(then), flatten(config)
