@@ -77,7 +77,7 @@ def test_float32_on_real_data_is_equal_to_the_last_bit(recexp: Recexp, real_data
 
 
 def test_a_run_is_evaluated_on_the_npu_and_on_the_cpu(recexp: Recexp) -> None:
-    recexp.run(*NPU, "trainer.max_epochs=1")
+    recexp.run(*NPU, "trainer.max_epochs=1", "debug.dump=[1]")
     (run,) = recexp.runs()
     for device in ("npu", "cpu"):
         done = recexp.run("task=evaluate", f"ckpt={run}", f"device={device}", "tracking=off", "trainer.progress=off")
@@ -138,6 +138,42 @@ def test_a_killed_run_of_the_npu_goes_on_on_the_cpu(recexp: Recexp) -> None:
     assert "there is no run of this configuration yet" in other
 
 
+def test_auto_does_not_move_a_run_from_the_npu_to_the_cpu_in_silence(recexp: Recexp) -> None:
+    words = [word for word in NPU if not word.startswith(("device", "trainer.max_epochs"))]
+    words += ["device=auto", "trainer.max_epochs=40"]
+    run = kill_after_an_epoch(recexp, *words)
+    assert json.loads((run / "run.json").read_text())["kind"] == "npu"
+    recexp.environment["NPU_HOST_DEVICES"] = "0"
+    refused = recexp.run(*words, "resume=true", code=2).stderr
+    assert "device was 'npu' in that run and is 'cpu' now, resume_elsewhere=true allows it" in refused
+    recexp.run(*words, "resume=true", "resume_elsewhere=true", "trainer.max_steps=700")
+    (leg,) = json.loads((run / "run.json").read_text())["lineage"]
+    assert leg["on"] == "npu fp32"
+
+
+def test_a_living_run_is_not_moved(recexp: Recexp) -> None:
+    words = [word for word in NPU if not word.startswith("trainer.max_epochs")] + ["trainer.max_epochs=400"]
+    process = recexp.start(*words)
+    while not [run for run in recexp.runs() if (run / "checkpoints" / "last.ckpt").exists()]:
+        assert process.poll() is None
+        time.sleep(0.02)
+    (run,) = recexp.runs()
+    before = (run / "config.json").read_text()
+    text = recexp.run(*words, "precision=bf16", f"resume={run}", "resume_elsewhere=true", code=1).stderr
+    assert "is being written by process" in text
+    assert (run / "config.json").read_text() == before
+    assert "lineage" not in json.loads((run / "run.json").read_text())
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.parametrize("acl", ["device.acl.ACL_AICORE_NUM=3", "device.acl={ACL_AICORE_NUM: 3}"])
+def test_more_options_of_cann_in_both_forms(recexp: Recexp, acl: str) -> None:
+    recexp.run(*NPU, "trainer.max_epochs=1", "trainer.max_steps=2", acl)
+    (run,) = recexp.runs()
+    assert json.loads((run / "config.json").read_text())["device"]["acl"] == {"ACL_AICORE_NUM": 3}
+
+
 def tags(store: Path) -> dict[str, Any]:
     with closing(sqlite3.connect(store)) as connection:
         return dict(connection.execute("SELECT key, value FROM tags").fetchall())
@@ -167,7 +203,7 @@ def test_a_rank_table_is_written_joined_and_used(recexp: Recexp) -> None:
     for server, name in (("10.0.0.1", "a.json"), ("10.0.0.2", "b.json")):
         addresses = "[192.168.1.1,192.168.1.2]"
         words = [f"task.path={name}", f"task.server={server}", f"task.chip_addresses={addresses}"]
-        recexp.run("task=rank_table", "device=npu", *words, "device.count=-1")
+        recexp.run("task=rank_table", "device=npu", *words)
     recexp.run("task=rank_table", "task.join=[a.json,b.json]", "task.path=both.json")
     table = json.loads((recexp.folder / "both.json").read_text())
     assert (table["version"], table["status"], table["server_count"]) == ("1.0", "completed", "2")
@@ -177,6 +213,9 @@ def test_a_rank_table_is_written_joined_and_used(recexp: Recexp) -> None:
     text = recexp.run(*NPU, *small, "device.rank_table=both.json", code=2).stderr
     assert "both.json lists 4 ranks, but 2 processes take part" in text
     recexp.run(*NPU, *small, "device.rank_table=a.json")
+    recexp.run("task=rank_table", "device=npu", "device.index=6", *words[1:], "task.path=far.json")
+    text = recexp.run(*NPU, *small, "device.rank_table=far.json", code=2).stderr
+    assert "far.json is for the NPUs [6, 7], but [0, 1] were asked for" in text
     (recexp.folder / "bad.json").write_text('{"server_list": [{"server_id": "x", "device": [{"device_id": "0"}]}]}')
     assert "is no HCCL rank table: KeyError" in recexp.run(*NPU, "device.rank_table=bad.json", code=2).stderr
 

@@ -89,6 +89,8 @@ def long_form(text: str) -> str:
 def forced(text: str, config: Mapping[str, Any]) -> str:
     """Mark a word with ``++`` where it adds a key to a free mapping; without it Hydra refuses what we have accepted."""
     word = read(text)
+    if not word.mark and any(f"{word.key}.".startswith(f"{key}.") for key in _free(config)):
+        return f"++{text}"
     node: Any = config
     for part in word.key.split("."):
         if not isinstance(node, Mapping):
@@ -97,8 +99,12 @@ def forced(text: str, config: Mapping[str, Any]) -> str:
             is_setting = "." in word.key and not word.is_hydra and not word.mark
             return f"++{text}" if is_setting and node is not config else text
         node = node[part]
-    is_mapping = isinstance(word.value, dict) and isinstance(node, Mapping) and not word.mark and not word.is_hydra
-    return f"++{text}" if is_mapping else text
+    return text
+
+
+def _free(config: Mapping[str, Any]) -> list[str]:
+    """The settings that are mappings with keys of the user's own."""
+    return [key for key, option in catalogue.schema_of(config).items() if option.type == "dict"]
 
 
 def _form(text: str, reason: str) -> str:

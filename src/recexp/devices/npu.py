@@ -83,11 +83,16 @@ class NPURandomState(Callback):
     """For plain Lightning, whose own checkpoints know the random state of CUDA only: keeps this process's NPU's."""
 
     def __init__(self) -> None:
-        self._loaded: torch.Tensor | None = None
+        self._loaded: list[torch.Tensor] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The current NPU's state, a byte tensor on the host."""
-        return {"npu": npu().get_rng_state().cpu()}
+        """The states of all processes' NPUs, byte tensors on the host, by rank. All processes call it together."""
+        own = npu().get_rng_state().cpu()
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return {"npu": [own]}
+        states: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(states, own)
+        return {"npu": states}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep it until the training starts."""
@@ -95,9 +100,9 @@ class NPURandomState(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put it back."""
-        if self._loaded is not None:
-            npu().set_rng_state(self._loaded)
-            self._loaded = None
+        if self._loaded is not None and trainer.global_rank < len(self._loaded):
+            npu().set_rng_state(self._loaded[trainer.global_rank])
+        self._loaded = None
 
 
 class _RecexpNPUDDPStrategy(WrapsWithoutCudaStream, ddp.RecexpDDPStrategy):
@@ -136,7 +141,7 @@ class NpuDevice(Device):
 
     def check(self) -> None:
         """All that :mod:`recexp.devices.ascend.preflight` looks at, and the processes beside this one."""
-        switches.check_acl(self.options.get("acl") or {})
+        switches.check(self.options)
         preflight.check({**self.options, "index": self.index, "count": self._count})
         self._check_processes()
         self._check_ranks()
@@ -147,6 +152,11 @@ class NpuDevice(Device):
         wanted = self.count * ddp.machines()
         if listed not in (None, wanted):
             raise DeviceError(f"{path} lists {listed} ranks, but {wanted} processes take part: write it anew.")
+        if path is not None and self.count > 1 and ddp.machines() == 1:
+            named = [number for _, _, number in rank_table.read(path)]
+            chosen = [diagnosis.physical(device.index) for device in self.devices]
+            if named != chosen:
+                raise DeviceError(f"{path} is for the NPUs {named}, but {chosen} were asked for: write it anew.")
 
     def accelerator(self) -> Accelerator:
         """Ours."""
@@ -205,7 +215,10 @@ class NpuDevice(Device):
 
     def explain(self, error: RuntimeError) -> str | None:
         """What an error of CANN's runtime in the middle of a run means."""
-        return super().explain(error) or diagnosis.explain(str(error))
+        advice = diagnosis.explain(str(error))
+        if advice is None or isinstance(error, torch.OutOfMemoryError):
+            return super().explain(error)
+        return f"{self.root} failed: {str(error).splitlines()[0]} {advice}"
 
     def synchronize(self) -> None:
         """Wait for the NPU."""

@@ -15,7 +15,7 @@ from recexp.tracking.names import scrubbed
 
 COMMAND_FILE = "command.json"
 #: Words about where and how, which the new command decides alone.
-_OWN = ("task", "ckpt", "resume", "paths.", "tracking", "device", "precision", "log_level", "trainer.progress")
+_OWN = ("task", "ckpt", "resume", "paths.", "tracking", "device", "precision", "log_level", "trainer.progress", "debug")
 
 
 def said() -> list[str]:

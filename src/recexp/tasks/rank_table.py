@@ -31,15 +31,15 @@ def run(config: Mapping[str, Any]) -> None:
 
 
 def _chips(task: Mapping[str, Any], device: Mapping[str, Any]) -> list[tuple[int, str]]:
-    given = dict(enumerate(task["chip_addresses"]))
-    known = given or rank_table.chip_addresses()
     first = device.get("index") or 0
+    given = dict(enumerate(task["chip_addresses"], first))
+    known = given or rank_table.chip_addresses()
     wanted = [number for number in known if number >= first]
-    count = device.get("count", -1)
-    if count > len(wanted):
+    count = task["count"] or len(wanted)
+    if count > len(wanted) or not wanted:
         known_ones = ", ".join(map(str, wanted)) or "none"
-        raise ConfigError([f"device.count={count}: addresses of {len(wanted)} NPUs are known: {known_ones}."])
-    return [(number, known[number]) for number in (wanted if count == -1 else wanted[:count])]
+        raise ConfigError([f"task.count={count}: addresses of {len(wanted)} NPUs are known: {known_ones}."])
+    return [(number, known[number]) for number in wanted[:count]]
 
 
 def _own_address() -> str:

@@ -40,13 +40,16 @@ class Start:
     finished: bool = False
 
 
-def find_start(config: Mapping[str, Any], settings: Settings, identify: Callable[[Mapping[str, Any]], str]) -> Start:
+def find_start(
+    config: Mapping[str, Any], settings: Settings, identify: Callable[[Mapping[str, Any]], str], kind: str
+) -> Start:
     """Follow ``resume``: ``false``, ``true``, or the run that it names.
 
     Args:
         config: Composed.
         settings: The same, typed.
         identify: The identity of a configuration with the present data.
+        kind: Of the device that this process has, which ``device=auto`` does not say.
 
     Raises:
         ConfigError: It names no run, or one of another configuration.
@@ -56,14 +59,13 @@ def find_start(config: Mapping[str, Any], settings: Settings, identify: Callable
     name = scrubbed(settings.tracking.run_name) or f"{_label(config, identity)}-s{settings.seed}"
     wanted = str(settings.resume).lower()
     if wanted == "false":
-        return _fresh(config, root, identity, name)
+        return _fresh(config, root, identity, name, kind)
     if wanted == "true":
-        directory = run_directory.find(root, identity=identity, unfinished=False)
-        if directory is None and settings.resume_elsewhere:
-            directory = lineage.latest(config, root, identify)
+        directory = lineage.latest(config, root, identify) if settings.resume_elsewhere else None
+        directory = directory or run_directory.find(root, identity=identity, unfinished=False)
         if directory is None:
             _log.info("resume=true: there is no run of this configuration yet; a new one starts")
-            return _fresh(config, root, identity, name)
+            return _fresh(config, root, identity, name, kind)
     else:
         directory = run_directory.resolve(root, settings.resume)
         _check_same(config, directory, identify, elsewhere=settings.resume_elsewhere)
@@ -71,11 +73,15 @@ def find_start(config: Mapping[str, Any], settings: Settings, identify: Callable
     same = lineage.configured(state) == identity
     if state.finished and same:
         return Start(directory, state.identity or identity, name, finished=True)
+    run_directory.refuse_alive(directory)
     checkpoint = newest(directory / "checkpoints")
-    if same:
+    before = lineage.kind(state) or kind
+    if before != kind and checkpoint is not None and not settings.resume_elsewhere:
+        raise ConfigError([_changed(directory, "device", before, kind)])
+    if same and before == kind:
         identity = state.identity or identity
     else:
-        identity = lineage.extend(directory, config, identity, checkpoint)
+        identity = lineage.extend(directory, config, identity, checkpoint, kind)
         write_json(directory / lineage.CONFIG_FILE, scrubbed(config))
     _log.info("going on with %s from %s", directory, checkpoint.name if checkpoint else "its beginning")
     return Start(directory, identity, name, checkpoint)
@@ -85,8 +91,8 @@ def _label(config: Mapping[str, Any], identity: str) -> str:
     return f"{config['model']['name']}-{config['dataset']['name']}-{identity[:8]}"
 
 
-def _fresh(config: Mapping[str, Any], root: Path, identity: str, name: str) -> Start:
-    directory = run_directory.create(root, _label(config, identity), identity=identity)
+def _fresh(config: Mapping[str, Any], root: Path, identity: str, name: str, kind: str) -> Start:
+    directory = run_directory.create(root, _label(config, identity), identity=identity, kind=kind)
     write_json(directory / lineage.CONFIG_FILE, scrubbed(config))
     command.keep(directory)
     return Start(directory, identity, name)
@@ -113,7 +119,7 @@ def _check_same(
 
 
 def _changed(directory: Path, key: str, then: Any, now: Any) -> str:
-    way = ", resume_elsewhere=true allows it and marks the run" if is_place(key) else ""
+    way = ", resume_elsewhere=true allows it and marks the run" if is_place(f"{key}.") or is_place(key) else ""
     return (
         f"resume={directory}: {key} was {then!r} in that run and is {now!r} now{way}. "
         f"A resumed run may differ only in {', '.join(sorted(EXTENSIBLE))}."

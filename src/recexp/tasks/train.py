@@ -62,7 +62,8 @@ def _run_session(session: Session, root: Path, display: Progress, request: StopR
     if _rank() > 0:
         _fit(session, Start(meeting.ask(root)), Silent(), display, request)
         return None
-    start = find_start(session.config, settings, lambda one: identity(one, session.events.meta.fingerprint))
+    fingerprint = session.events.meta.fingerprint
+    start = find_start(session.config, settings, lambda one: identity(one, fingerprint), session.device.kind)
     if start.finished:
         _log.info("this run is finished: %s", start.directory)
         return result.show_again(start.directory)

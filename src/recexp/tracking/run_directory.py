@@ -125,11 +125,7 @@ def claim(run_dir: Path) -> Claim:
     """
     held = hold(run_dir, _CLAIM_PATIENCE_S)
     if held is None:
-        holder = state(run_dir)
-        raise TrackingError(
-            f"Run {run_dir} is being written by process {holder.pid} on {holder.host} since {holder.started}. "
-            "Wait for it, stop it, or start a fresh run with resume=false."
-        )
+        raise _held(run_dir)
     update(run_dir, status="RUNNING", pid=os.getpid(), host=socket.gethostname(), started=now(), ended=None)
     return held
 
@@ -155,6 +151,24 @@ def is_alive(run_dir: Path) -> bool:
         return False
     lock.release()
     return False
+
+
+def refuse_alive(run_dir: Path) -> None:
+    """Make sure that no living process writes into a run.
+
+    Raises:
+        TrackingError: One does.
+    """
+    if is_alive(run_dir):
+        raise _held(run_dir)
+
+
+def _held(run_dir: Path) -> TrackingError:
+    holder = state(run_dir)
+    return TrackingError(
+        f"Run {run_dir} is being written by process {holder.pid} on {holder.host} since {holder.started}. "
+        "Wait for it, stop it, or start a fresh run with resume=false."
+    )
 
 
 def update(run_dir: Path, **changes: Any) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from recexp.config import catalogue
+from recexp.devices.ascend import options as switches
 from recexp.devices.build import build, make
 from recexp.errors import DeviceError
 
@@ -21,8 +22,9 @@ torch_npu = sys.modules["torch_npu"]
 
 
 def opened(precision: str = "fp32", *, deterministic: bool = False, **options: object) -> dict[str, object]:
-    """What is set after the device was built with these options."""
+    """What is set after the device was built with these options, in a process that had set nothing before."""
     torch_npu._host.settings.clear()
+    switches._set.clear()
     try:
         build({**DEFAULTS, **options}, {"name": precision}, deterministic=deterministic)
     finally:
@@ -57,6 +59,31 @@ def test_switches_arrive(tmp_path: Path) -> None:
     assert found["option:ACL_OPTYPELIST_FOR_IMPLMODE"] == "MatMul,Add"
     assert found["option:ACL_OP_DEBUG_LEVEL"] == "2"
     assert str(tmp_path / "aoe") in found.values()
+
+
+@pytest.mark.filterwarnings("ignore:ACL_OP.* will be deprecated")
+def test_a_switch_of_one_job_does_not_reach_the_next() -> None:
+    opened(op_impl_mode="high_performance", acl={"ACL_AICORE_NUM": 2})
+    build({**DEFAULTS, "op_impl_mode": "high_precision", "acl": {"ACL_AICORE_NUM": 3}}, {"name": "fp32"})
+    with pytest.raises(DeviceError, match=r"device\.acl\.ACL_AICORE_NUM was set by an earlier job of this process"):
+        build({**DEFAULTS, "op_impl_mode": "high_precision"}, {"name": "fp32"})
+    with pytest.raises(DeviceError, match=r"device\.op_impl_mode was set by an earlier job"):
+        build({**DEFAULTS, "acl": {"ACL_AICORE_NUM": 3}}, {"name": "fp32"})
+    switches._set.clear()
+
+
+def test_operators_without_a_mode_are_refused() -> None:
+    with pytest.raises(DeviceError, match=r"device\.op_impl_types has no effect without device\.op_impl_mode"):
+        opened(op_impl_types=["MatMul"])
+
+
+def test_errors_in_a_run_keep_their_words_and_get_advice() -> None:
+    device = make(DEFAULTS)
+    text = device.explain(RuntimeError("aclrtMalloc failed EL0004: no memory"))
+    assert text is not None
+    assert text.startswith("npu:0 failed: aclrtMalloc failed EL0004: no memory Its memory is full")
+    assert device.explain(RuntimeError("the listening port is busy")) is None
+    assert "dataset.batch_size smaller" in str(device.explain(torch.OutOfMemoryError("NPU out of memory.")))
 
 
 def test_variables_arrive_and_go_back_to_the_user_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,6 +207,18 @@ def test_two_npus_train_as_two_processes_of_the_cpu_do() -> None:
     assert mixed[0][4] == mixed[1][4] != npu[0][4]
 
 
+def test_the_overflow_of_one_chip_is_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On chips that saturate. Else one process would skip updates that the other makes."""
+    monkeypatch.setenv("NPU_HOST_NO_INF_NAN", "1")
+    first, second = two_processes("npu", "npu_ddp", "16-mixed", "1")
+    assert first[4] == second[4]
+
+
+def test_lightning_s_own_ddp_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MisconfigurationException, match="say strategy='npu_ddp'"):
+        fit(tmp_path, accelerator="npu", strategy="ddp", devices=1)
+
+
 def test_wrong_words_for_mixed_precision() -> None:
     with pytest.raises(ValueError, match="one of '16-mixed', 'bf16-mixed'"):
         mixed_precision("16")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -13,13 +14,17 @@ warnings.simplefilter("ignore")
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 
 import torch  # noqa: E402
+import torch_npu  # noqa: E402
 from check_plugin import fit  # noqa: E402
 
 from recexp.devices.npu import mixed_precision, register  # noqa: E402
 
 if __name__ == "__main__":
-    kind, strategy, precision = sys.argv[1:]
+    kind, strategy, precision, *overflowing = sys.argv[1:]
     register()
+    if overflowing:
+        # This chip overflows in its first updates; the other one does not.
+        torch_npu._host.overflow = os.environ.get("LOCAL_RANK", "0") == overflowing[0]
     plugins = [mixed_precision(precision)] if precision != "32" else None
     module, trainer = fit(Path(mkdtemp()), accelerator=kind, strategy=strategy, devices=2, plugins=plugins)
     total = sum(parameter.double().sum().item() for parameter in module.cpu().parameters())

@@ -8,8 +8,10 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
 from pytorch_lightning.accelerators import Accelerator
+from pytorch_lightning.strategies import DDPStrategy
 
 from recexp.devices.ascend.runtime import npu
+from recexp.devices.ascend.strategies import WrapsWithoutCudaStream
 
 
 class NPUAccelerator(Accelerator):
@@ -30,7 +32,15 @@ class NPUAccelerator(Accelerator):
         npu().set_device(device)
 
     def setup(self, trainer: Trainer) -> None:
-        """Give cached memory back before a training starts."""
+        """Give cached memory back before a training starts.
+
+        Raises:
+            MisconfigurationException: The strategy is Lightning's own DDP, which enters a stream of CUDA's.
+        """
+        if isinstance(trainer.strategy, DDPStrategy) and not isinstance(trainer.strategy, WrapsWithoutCudaStream):
+            raise MisconfigurationException(
+                "Lightning's own DDP strategy wraps the model on a stream of CUDA's: say strategy='npu_ddp'."
+            )
         npu().empty_cache()
 
     def teardown(self) -> None:

@@ -22,7 +22,7 @@ def why_not() -> str | None:
     """What is missing, with the next command to type; None where nothing is seen to be."""
     if importlib.util.find_spec("torch_npu") is None:
         return "torch-npu is not installed. Type `pip install 'recexp[npu]'`, or use device=cpu."
-    return _mismatch() or _without_cann()
+    return _mismatch() or _without_cann() or _without_chip()
 
 
 def _mismatch() -> str | None:
@@ -59,6 +59,10 @@ def _without_cann() -> str | None:
     return None
 
 
+def _without_chip() -> str | None:
+    return no_chip() if _is_vendors_build() and chips_of_the_driver() == 0 else None
+
+
 def _is_vendors_build() -> bool:
     """Whether torch-npu is the build that is linked against CANN."""
     spec = importlib.util.find_spec("torch_npu")
@@ -85,6 +89,22 @@ def _environment_scripts() -> Iterator[Path]:
         yield from (folder / "ascend-toolkit" / "set_env.sh", folder / "cann" / "set_env.sh")
 
 
+def physical(index: int) -> int:
+    """Number of a chip on its machine; the process counts those that ASCEND_RT_VISIBLE_DEVICES shows."""
+    visible = [int(number) for number in re.findall(r"\d+", os.environ.get("ASCEND_RT_VISIBLE_DEVICES", ""))]
+    return visible[index] if index < len(visible) else index
+
+
+def chips_of_the_driver() -> int | None:
+    """Chips that the driver counts, asked without torch; None where the driver's library is not found."""
+    count = ctypes.c_int(-1)
+    try:
+        failed = ctypes.CDLL("libascend_hal.so").drvGetDevNum(ctypes.byref(count))
+    except (OSError, AttributeError):
+        return None
+    return None if failed or count.value < 0 else count.value
+
+
 def no_chip() -> str:
     """The sentence where the driver shows no chip to this process."""
     visible = os.environ.get("ASCEND_RT_VISIBLE_DEVICES")
@@ -99,13 +119,26 @@ def no_chip() -> str:
     )
 
 
+def driver_missing(error: str) -> str:
+    """The sentence where a library of the driver, not of CANN, is not found."""
+    return (
+        f"the NPU's driver is not found ({error}). Install it, until `npu-smi info` works; in a container, pass "
+        f"/dev/davinci0 and {DEFAULT_HOME}/driver in. Or use device=cpu."
+    )
+
+
+def library_missing(error: str) -> str:
+    """The sentence about a library that torch-npu cannot open: the driver's, or CANN's."""
+    return driver_missing(error) if re.search(r"lib(ascend_hal|drv\w*|c_sec|mmpa)\.so", error) else cann_missing(error)
+
+
 def explain(error: str) -> str | None:
     """What an error of CANN's runtime means for the user, None for one that is not known here.
 
     Args:
         error: Text of the exception.
     """
-    if re.search(r"\bEL0005\b|\bbusy\b|occupied", error):
+    if re.search(r"\bEL0005\b|\b507033\b|\bresources are busy\b", error):
         return "Another process has it: `npu-smi info` shows which. Choose another with device.index, or wait."
     if re.search(r"\bEL0004\b|out of memory|\b207001\b", error, re.IGNORECASE):
         return "Its memory is full: `npu-smi info` shows by whom. Choose another with device.index, or wait."

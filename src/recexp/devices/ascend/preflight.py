@@ -62,7 +62,7 @@ def load() -> str | None:
     except Exception as error:  # noqa: BLE001 - a broken installation raises whatever it likes
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if "cannot open shared object file" in text or "set_env.sh" in text or "ASCEND_" in text:
-            return diagnosis.cann_missing(text)
+            return diagnosis.library_missing(text)
         if "Two accelerators" in text:
             return (
                 f"torch-npu refuses to work beside a GPU that this torch can use ({text}). Install the CPU build of "
