@@ -138,6 +138,7 @@ def test_a_killed_run_of_the_npu_goes_on_on_the_cpu(recexp: Recexp) -> None:
     assert "there is no run of this configuration yet" in other
 
 
+@pytest.mark.slow
 def test_auto_does_not_move_a_run_from_the_npu_to_the_cpu_in_silence(recexp: Recexp) -> None:
     words = [word for word in NPU if not word.startswith(("device", "trainer.max_epochs"))]
     words += ["device=auto", "trainer.max_epochs=40"]
@@ -167,7 +168,9 @@ def test_a_living_run_is_not_moved(recexp: Recexp) -> None:
     process.communicate()
 
 
-@pytest.mark.parametrize("acl", ["device.acl.ACL_AICORE_NUM=3", "device.acl={ACL_AICORE_NUM: 3}"])
+@pytest.mark.parametrize(
+    "acl", ["device.acl.ACL_AICORE_NUM=3", pytest.param("device.acl={ACL_AICORE_NUM: 3}", marks=pytest.mark.slow)]
+)
 def test_more_options_of_cann_in_both_forms(recexp: Recexp, acl: str) -> None:
     recexp.run(*NPU, "trainer.max_epochs=1", "trainer.max_steps=2", acl)
     (run,) = recexp.runs()
