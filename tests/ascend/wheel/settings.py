@@ -34,7 +34,13 @@ class Listener:
 def everything_said(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[dict[str, Any]]:
     """Calls and assignments for every legal value of every option, each once."""
     said: list[dict[str, Any]] = []
-    monkeypatch.setattr(options, "npu", lambda: Listener(said))
+
+    def listen() -> Listener:
+        # Each is said by a process of its own, which has set nothing before.
+        options._set.clear()
+        return Listener(said)
+
+    monkeypatch.setattr(options, "npu", listen)
     for word in (True, False):
         options.apply({"jit_compile": word, "internal_format": word, "hf32": word})
         options.set_precision_mode(allow_fp16=word)
