@@ -108,13 +108,15 @@ class ProblemModule(LightningModule, ABC):
         assert not isinstance(optimizer, list)
         cached_casts = torch.is_autocast_enabled(self.device.type)
         for update in block.updates:
-            watched = WatchedUpdate(self.global_step + 1, update, self, self._scaler())
-            for watcher in self.watchers:
-                watcher.before(watched)
+            watched = WatchedUpdate(self.global_step + 1, update, self, self._scaler()) if self.watchers else None
+            if watched is not None:
+                for watcher in self.watchers:
+                    watcher.before(watched)
             optimizer.zero_grad()
             loss = self._backward(update)
-            for watcher in self.watchers:
-                watcher.after_backward(watched, loss)
+            if watched is not None:
+                for watcher in self.watchers:
+                    watcher.after_backward(watched, loss)
             optimizer.step()
             if isinstance(scheduler, LRScheduler):
                 scheduler.step()
@@ -122,8 +124,9 @@ class ProblemModule(LightningModule, ABC):
                 # Autocast keeps its copies of the weights until it is left; they are stale after an update.
                 torch.clear_autocast_cache()
             self._record(loss)
-            for watcher in self.watchers:
-                watcher.after(watched)
+            if watched is not None:
+                for watcher in self.watchers:
+                    watcher.after(watched)
 
     def _scaler(self) -> GradScaler | None:
         scaler: GradScaler | None = getattr(self.trainer.precision_plugin, "scaler", None)
