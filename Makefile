@@ -58,5 +58,5 @@ lock: $(READY) ## write constraints.txt from what is installed
 	mv constraints.new constraints.txt
 
 clean: ## remove the environment, caches and built files; runs and downloads stay
-	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .ascend build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
