@@ -9,7 +9,7 @@ from recexp.datasets.events import Array
 from recexp.datasets.table import Table
 from recexp.errors import DataError
 
-MEMBERS = ("user", "item", "time", "rating", "offsets", "user_labels", "item_labels")
+MEMBERS = ("user", "item", "time", "rating", "offsets", "user_labels", "item_labels", "part")
 _INT32 = np.iinfo(np.int32).max
 
 

@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import json
 import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,7 +27,16 @@ _log = logging.getLogger(__name__)
 
 def fingerprint(arrays: dict[str, Array]) -> str:
     """sha256 of the arrays' content, types and shapes, and of the recipe."""
-    return sha256_json({"recipe": RECIPE, "arrays": {name: _describe(array) for name, array in arrays.items()}})
+    return _fingerprint({name: _describe(array) for name, array in arrays.items()})
+
+
+def fingerprint_of(stated: Mapping[str, Mapping[str, Any]]) -> str:
+    """The same from what :class:`recexp.datasets.array_file.ArrayFile` states of each array."""
+    return _fingerprint({name: [each["dtype"], each["shape"], each["sha256"]] for name, each in stated.items()})
+
+
+def _fingerprint(described: dict[str, list[Any]]) -> str:
+    return sha256_json({"recipe": RECIPE, "arrays": described})
 
 
 def load(folder: Path) -> Events | None:
@@ -69,9 +80,7 @@ def publish(folder: Path, arrays: dict[str, Array], num_users: int, num_items: i
     Raises:
         OSError: the disk refuses; nothing is left behind.
     """
-    temp = temporary_path(folder)
-    try:
-        temp.mkdir()
+    with building(folder) as temp:
         stated = {}
         for name, array in arrays.items():
             path = temp / f"{name}.npy"
@@ -81,8 +90,25 @@ def publish(folder: Path, arrays: dict[str, Array], num_users: int, num_items: i
             except OSError as error:
                 raise explain_full_disk(error, folder, sum(each.nbytes for each in arrays.values())) from error
             stated[name] = {"bytes": path.stat().st_size, "dtype": array.dtype.str, "shape": list(array.shape)}
-        content = {"meta": dataclasses.asdict(meta), "num_users": num_users, "num_items": num_items, "arrays": stated}
-        write_json(temp / "meta.json", content)
+        write_meta(temp, stated, num_users, num_items, meta)
+
+
+def write_meta(temp: Path, stated: Mapping[str, Any], num_users: int, num_items: int, meta: DataMeta) -> None:
+    """The last file of a folder: what the arrays are and must be."""
+    content = {"meta": dataclasses.asdict(meta), "num_users": num_users, "num_items": num_items, "arrays": dict(stated)}
+    write_json(temp / "meta.json", content)
+
+
+@contextmanager
+def building(folder: Path) -> Iterator[Path]:
+    """A folder beside ``folder`` that takes its place when the block ends, and is removed when the block fails.
+
+    Call it under the lock. What a killed process leaves, ``sweep_orphans`` recognises.
+    """
+    temp = temporary_path(folder)
+    try:
+        temp.mkdir()
+        yield temp
         if folder.exists():
             discarded = temporary_path(folder)
             folder.rename(discarded)

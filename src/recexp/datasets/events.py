@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.generic]
 
+TRAIN, VALIDATION, TEST = 0, 1, 2
+"""Parts of a dataset that states a split, as they stand in ``Events.part``."""
+
 
 @dataclass(frozen=True)
 class DataMeta:
@@ -16,7 +19,9 @@ class DataMeta:
 
     ``fingerprint`` is the sha256 of the arrays' content and of the recipe that made them; two runs with one
     fingerprint saw the same data. ``verified`` is False where a copy with an unknown checksum was read on request,
-    None where no checksum is published. ``malformed`` counts the rows left out, by kind.
+    None where no checksum is published. ``malformed`` counts the rows left out, by kind; ``left_out`` counts the
+    sessions, items and events that the dataset's recipe leaves out, by reason (keys that end in ``_events`` count
+    events).
     """
 
     name: str
@@ -27,6 +32,7 @@ class DataMeta:
     rows_read: int
     malformed: dict[str, int] = field(default_factory=dict)
     verified: bool | None = None
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -34,10 +40,15 @@ class Events:
     """All events of a dataset, sorted by (user, time, order in the file).
 
     Shapes: N events. ``user`` int32[N] in 1..num_users, ``item`` int32[N] in 1..num_items (0 is padding),
-    ``time`` int64[N] in the unit of the source (seconds for MovieLens, microseconds for timestamp columns, the row's
-    number where there is no time), ``rating`` float32[N], ``offsets`` int64[num_users + 2]: the events of user u are
-    ``offsets[u]:offsets[u + 1]``. ``num_users`` and ``num_items`` are the largest ids, so a table with a padding row
-    has one row more. ``user_labels[u - 1]`` and ``item_labels[i - 1]`` are the original ids; None where ids were kept.
+    ``time`` int64[N] in the unit of the source (seconds for MovieLens, milliseconds for sessions, microseconds for
+    timestamp columns, the row's number where there is no time), ``rating`` float32[N], ``offsets``
+    int64[num_users + 2]: the events of user u are ``offsets[u]:offsets[u + 1]``. ``num_users`` and ``num_items`` are
+    the largest ids, so a table with a padding row has one row more. ``user_labels[u - 1]`` and ``item_labels[i - 1]``
+    are the original ids; None where ids were kept.
+
+    ``part`` uint8[num_users + 1], indexed by the user's id (entry 0 is unused and 0), says where the dataset states a
+    split: TRAIN, VALIDATION or TEST. The full training set is TRAIN and VALIDATION together; None: no split is stated.
+    In a dataset of sessions a user is a session, numbered in the order of its first event's time (then of its id).
     """
 
     user: npt.NDArray[np.int32]
@@ -50,6 +61,7 @@ class Events:
     meta: DataMeta
     user_labels: Array | None = None
     item_labels: Array | None = None
+    part: npt.NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         """Number of events."""

@@ -15,7 +15,7 @@ from recexp.datasets.arrays import arrange
 from recexp.datasets.events import DataMeta, Events
 from recexp.datasets.malformed import Policy
 from recexp.datasets.places import Places, cache_folder, data_folder
-from recexp.datasets.table import Recording
+from recexp.datasets.table import LargeRecording, Recording
 from recexp.errors import DataError
 from recexp.storage.atomic import sweep_orphans
 from recexp.storage.checksum import sha256_json
@@ -24,6 +24,7 @@ from recexp.storage.lock import locked
 _PATIENCE_S = 3600.0
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 _log = logging.getLogger(__name__)
+_Reader = Callable[[Mapping[str, Any], Places], Recording | LargeRecording]
 
 
 def default_cache() -> Path:
@@ -57,13 +58,15 @@ def prepare(
     cache = cache.expanduser().absolute()
     data = None if data is None else data.expanduser()
     try:
-        recording: Recording = targets.load(dataset["_target_"])(dataset, Places(data, cache, progress))
+        recording: Recording | LargeRecording = targets.load(dataset["_target_"])(
+            dataset, Places(data, cache, progress)
+        )
         return _cached(dataset, recording, cache)
     except OSError as error:
         raise DataError(_explain(error, cache)) from error
 
 
-def _cached(dataset: Mapping[str, Any], recording: Recording, cache: Path) -> Events:
+def _cached(dataset: Mapping[str, Any], recording: Recording | LargeRecording, cache: Path) -> Events:
     name = str(dataset["name"])
     key = sha256_json(
         {"recipe": store.RECIPE, "name": name, "content": recording.content, "options": dict(recording.options)}
@@ -93,8 +96,21 @@ def _acceptable(folder: Path, dataset: Mapping[str, Any]) -> Events | None:
     return events
 
 
-def _build(dataset: Mapping[str, Any], recording: Recording, folder: Path) -> None:
+def _build(dataset: Mapping[str, Any], recording: Recording | LargeRecording, folder: Path) -> None:
     started = time.perf_counter()
+    if isinstance(recording, Recording):
+        meta, events = _build_small(dataset, recording, folder)
+    else:
+        meta, events = _build_large(dataset, recording, folder)
+    seconds = time.perf_counter() - started
+    _log.info("built %s: %d events from %s in %.1f s", folder, events, meta.origin, seconds)
+    if meta.left_out:
+        _log.info("%s: the recipe left out %s", meta.origin, meta.left_out)
+    if meta.malformed:
+        _log.warning("%s: malformed rows were left out: %s", meta.origin, meta.malformed)
+
+
+def _build_small(dataset: Mapping[str, Any], recording: Recording, folder: Path) -> tuple[DataMeta, int]:
     table, origin = recording.load()
     arrays, num_users, num_items = arrange(table, dataset.get("min_rating"), origin)
     meta = DataMeta(
@@ -108,10 +124,25 @@ def _build(dataset: Mapping[str, Any], recording: Recording, folder: Path) -> No
         verified=recording.verified,
     )
     store.publish(folder, arrays, num_users, num_items, meta)
-    seconds = time.perf_counter() - started
-    _log.info("built %s: %d events from %s in %.1f s", folder, len(arrays["user"]), origin, seconds)
-    if meta.malformed:
-        _log.warning("%s: malformed rows were left out: %s", origin, meta.malformed)
+    return meta, len(arrays["user"])
+
+
+def _build_large(dataset: Mapping[str, Any], recording: LargeRecording, folder: Path) -> tuple[DataMeta, int]:
+    with store.building(folder) as temp:
+        written = recording.write(temp)
+        meta = DataMeta(
+            name=str(dataset["name"]),
+            fingerprint=store.fingerprint_of(written.stated),
+            licence=str(dataset.get("licence", "")),
+            origin=written.origin,
+            synthetic=recording.synthetic,
+            rows_read=written.rows_read,
+            malformed=written.malformed,
+            verified=written.verified,
+            left_out=written.left_out,
+        )
+        store.write_meta(temp, written.stated, written.num_users, written.num_items, meta)
+    return meta, int(written.stated["user"]["shape"][0])
 
 
 def _explain(error: OSError, cache: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,4 +47,46 @@ class Recording:
     options: Mapping[str, Any]
     load: Callable[[], tuple[Table, str]]
     verified: bool | None = None
+    synthetic: bool = False
+
+
+@dataclass(frozen=True)
+class Written:
+    """Arrays that a source too large for memory wrote itself.
+
+    Attributes:
+        stated: Bytes, type, shape and sha256 of each array by name, as ``ArrayFile.close`` gives them.
+        num_users: Largest id of a user.
+        num_items: Largest id of an item.
+        rows_read: Rows of the source.
+        malformed: Malformed rows that were left out, by kind.
+        left_out: What the recipe left out, by reason.
+        origin: Where the rows came from, for people.
+        verified: As in :class:`Recording`; a source that is fetched knows it only now.
+    """
+
+    stated: Mapping[str, Mapping[str, Any]]
+    num_users: int
+    num_items: int
+    rows_read: int
+    malformed: dict[str, int]
+    left_out: dict[str, int]
+    origin: str
+    verified: bool | None = None
+
+
+@dataclass(frozen=True)
+class LargeRecording:
+    """A source that was found and identified, and that writes its arrays in bounded memory.
+
+    Attributes:
+        content: As in :class:`Recording`.
+        options: As in :class:`Recording`.
+        write: Given an empty folder, writes the ``.npy`` files of the arrays there, and nothing else stays in it.
+        synthetic: Generated, not recorded.
+    """
+
+    content: str
+    options: Mapping[str, Any]
+    write: Callable[[Path], Written]
     synthetic: bool = False
