@@ -16,6 +16,9 @@ from recexp.datasets.lines import DECIMAL, LARGEST_RATING, MAX_LABEL, Layout
 
 _EXACT = float(2**53)
 _BOM = b"\xef\xbb\xbf"
+_ISO = b"0000-00-00T00:00:00.000Z"
+_DIGITS = [place for place, mark in enumerate(_ISO) if mark == ord("0")]
+_MARKS = [place for place, mark in enumerate(_ISO) if mark != ord("0")]
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,10 @@ def parse_columns(piece: bytes, layout: Layout) -> Columns | None:
             fields = [pc.utf8_trim(field, characters=" ") for field in fields]
         users, items = layout.largest or (None, None)
         return Columns(
-            user=_identities(fields[layout.user], users),
-            item=_identities(fields[layout.item], items),
+            user=_identities(fields[layout.user], users, layout.smallest),
+            item=_identities(fields[layout.item], items, layout.smallest),
             rating=None if layout.rating is None else _ratings(fields[layout.rating], layout.rating_range),
-            time=None if layout.time is None else _times(fields[layout.time]),
+            time=None if layout.time is None else _TIMES[layout.time_format](fields[layout.time]),
         )
     except (_Unclear, pa.ArrowInvalid, UnicodeDecodeError, csv.Error):
         return None
@@ -94,7 +97,7 @@ def _numpy(values: Any) -> Any:
     return values.to_numpy() if isinstance(values, pa.ChunkedArray) else values.to_numpy(zero_copy_only=False)
 
 
-def _identities(field: Any, largest: int | None) -> Any:
+def _identities(field: Any, largest: int | None, smallest: int) -> Any:
     if largest is None:
         lengths = pc.utf8_length(field)
         if not _all(pc.and_(pc.greater(lengths, 0), pc.less_equal(lengths, MAX_LABEL))):
@@ -103,7 +106,7 @@ def _identities(field: Any, largest: int | None) -> Any:
     if not _all(pc.ascii_is_decimal(field)):
         raise _Unclear
     values = _numpy(field.cast(pa.int64()))
-    if len(values) and (values.min() < 1 or values.max() > largest):
+    if len(values) and (values.min() < smallest or values.max() > largest):
         raise _Unclear
     return values
 
@@ -123,10 +126,69 @@ def _times(field: Any) -> npt.NDArray[np.int64]:
     if _all(pc.ascii_is_decimal(field)):
         times = _numpy(field.cast(pa.int64()))
         return times
+    times = np.floor(_decimals(field, _EXACT)).astype(np.int64)
+    return times
+
+
+def _seconds(field: Any) -> npt.NDArray[np.int64]:
+    times: npt.NDArray[np.int64] = np.rint(_decimals(field, _EXACT / 1000) * 1000).astype(np.int64)
+    return times
+
+
+def _decimals(field: Any, limit: float) -> npt.NDArray[np.float64]:
+    """Numbers from 0 to below ``limit``, up to where a product or a floor is exact."""
     if not _all(pc.match_substring_regex(field, DECIMAL)):
         raise _Unclear
-    values = _numpy(field.cast(pa.float64()))
-    if not (values.min() >= 0 and values.max() < _EXACT):
+    values: npt.NDArray[np.float64] = _numpy(field.cast(pa.float64()))
+    if len(values) and not (values.min() >= 0 and values.max() < limit):
         raise _Unclear
-    times = np.floor(values).astype(np.int64)
+    return values
+
+
+def _iso(field: Any) -> npt.NDArray[np.int64]:
+    """All texts at once as a table of characters, without a call for each."""
+    lengths = pc.binary_length(field)
+    if not _all(pc.equal(lengths, len(_ISO))):
+        short = pc.equal(lengths, len(_ISO) - 4)
+        start = pc.binary_slice(field.cast(pa.binary()), 0, len(_ISO) - 5).cast(pa.string())
+        field = pc.if_else(short, pc.binary_join_element_wise(start, ".000Z", ""), field)
+        if not _all(pc.equal(pc.binary_length(field), len(_ISO))):
+            raise _Unclear
+    text = _characters(field, len(_ISO))
+    if not (text[:, _MARKS] == np.frombuffer(_ISO, np.uint8)[_MARKS]).all():
+        raise _Unclear
+    digits = text[:, _DIGITS] - np.uint8(ord("0"))
+    if (digits > 9).any():
+        raise _Unclear
+    return _milliseconds(digits.T.astype(np.int32))
+
+
+def _characters(field: Any, width: int) -> npt.NDArray[np.uint8]:
+    """uint8[N, width] of texts that all have this width."""
+    array = field.combine_chunks() if isinstance(field, pa.ChunkedArray) else field
+    _, offsets, data = array.buffers()
+    if not len(array):
+        return np.empty((0, width), np.uint8)
+    start = int(np.frombuffer(offsets, np.int32)[array.offset])
+    return np.frombuffer(data, np.uint8)[start : start + len(array) * width].reshape(-1, width)
+
+
+def _milliseconds(digits: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """int64[N] since 1970 from the 17 digits int32[17, N] of a date and time; what does not exist is unclear."""
+    year = ((digits[0] * 10 + digits[1]) * 10 + digits[2]) * 10 + digits[3]
+    month, day, hour, minute, second = (digits[n] * 10 + digits[n + 1] for n in range(4, 14, 2))
+    if not len(year):
+        return np.empty(0, np.int64)
+    fits = year.min() >= 1970 and month.min() >= 1 and month.max() <= 12 and day.min() >= 1
+    if not (fits and hour.max() <= 23 and minute.max() <= 59 and second.max() <= 59):
+        raise _Unclear
+    months = (year - 1970) * 12 + month - 1
+    first, after = (m.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64) for m in (months, months + 1))
+    if (day > after - first).any():
+        raise _Unclear
+    seconds = (first + day - 1) * 86_400 + (hour * 60 + minute) * 60 + second
+    times: npt.NDArray[np.int64] = seconds * 1000 + (digits[14] * 10 + digits[15]) * 10 + digits[16]
     return times
+
+
+_TIMES = {"number": _times, "seconds": _seconds, "iso": _iso}

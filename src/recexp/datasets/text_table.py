@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import IO, Any
 
@@ -13,12 +14,14 @@ import pyarrow as pa
 from recexp.datasets.columns import Columns, parse_columns
 from recexp.datasets.lines import Layout, MalformedRow, parse_line
 from recexp.datasets.malformed import Malformed
+from recexp.datasets.parallel import in_order
 from recexp.datasets.table import Table
 from recexp.datasets.vocabulary import Vocabulary
 from recexp.errors import DataError
 from recexp.storage.download import Progress
 
 _PIECE = 8 << 20
+_SLOW_PIECE = 128 << 10
 _LONGEST_LINE = 64 << 20
 
 
@@ -46,23 +49,90 @@ def read_text(
         DataError: malformed rows that the policy does not allow, or a line that has no end.
     """
     rows = _Rows(layout)
-    line, done = first_line, 0
-    for part in _pieces(stream, piece, malformed.source):
-        columns = parse_columns(part, layout)
-        rows.add(columns if columns is not None else _parse_slowly(part, layout, malformed, line))
-        line += part.count(b"\n") + (not part.endswith(b"\n"))
-        done += len(part)
-        if progress is not None:
-            progress(f"read {PurePath(malformed.source).name}", done, total)
-    table = rows.table(malformed, first_line, line - first_line)
+    lines = 0
+    for part in read_columns(stream, layout, malformed, progress, total, first_line, piece, workers=1):
+        for columns in part.columns:
+            rows.add(columns)
+        lines += part.lines
+    table = rows.table(malformed, first_line, lines)
     malformed.check(table.rows_read)
     return table
 
 
-def _pieces(stream: IO[bytes], size: int, source: str) -> Iterator[bytes]:
-    """Pieces of whole lines."""
-    rest: list[bytes] = []
-    held = 0
+@dataclass(frozen=True)
+class Part:
+    """Some successive lines: their well-formed rows in order, the others, and how many lines they are."""
+
+    columns: list[Columns]
+    faults: list[tuple[str, int, bytes]]
+    lines: int
+    bytes: int
+
+
+def read_columns(
+    stream: IO[bytes],
+    layout: Layout,
+    malformed: Malformed,
+    progress: Progress | None = None,
+    total: int | None = None,
+    first_line: int = 1,
+    piece: int = _PIECE,
+    workers: int | None = None,
+) -> Iterator[Part]:
+    """As :func:`read_text`, one part at a time in bounded memory; nothing is compared across parts.
+
+    Whoever takes the parts applies the policy at the end (``malformed.check``).
+    """
+    done = 0
+    tasks = _numbered(line_pieces(stream, malformed.source, piece), first_line)
+    for part in in_order(lambda task: _parse(*task, layout), tasks, workers):
+        for fault in part.faults:
+            malformed.add(*fault)
+        yield part
+        done += part.bytes
+        if progress is not None:
+            progress(f"read {PurePath(malformed.source).name}", done, total)
+
+
+def _numbered(pieces: Iterator[bytes], line: int) -> Iterator[tuple[bytes, int, int]]:
+    """Each piece with the number of its first line and how many lines it has."""
+    for piece in pieces:
+        lines = _newlines(piece) + (not piece.endswith(b"\n"))
+        yield piece, line, lines
+        line += lines
+
+
+def _newlines(piece: bytes) -> int:
+    """As ``piece.count``, which is slow where there are many."""
+    return int(np.count_nonzero(np.frombuffer(piece, np.uint8) == ord("\n")))
+
+
+def _parse(piece: bytes, line: int, lines: int, layout: Layout) -> Part:
+    part = Part([], [], lines, len(piece))
+    _parse_into(part, piece, line, layout)
+    return part
+
+
+def _parse_into(part: Part, piece: bytes, line: int, layout: Layout) -> None:
+    """The fast way; where it gives up, halves of the piece, so that only the lines near a fault are read slowly."""
+    columns = parse_columns(piece, layout)
+    if columns is None and len(piece) > _SLOW_PIECE:
+        half = piece.find(b"\n", len(piece) // 2) + 1
+        if 0 < half < len(piece):
+            _parse_into(part, piece[:half], line, layout)
+            return _parse_into(part, piece[half:], line + piece.count(b"\n", 0, half), layout)
+    part.columns.append(columns if columns is not None else _parse_slowly(piece, layout, part.faults, line))
+    return None
+
+
+def line_pieces(stream: IO[bytes], source: str, size: int = _PIECE, begun: bytes = b"") -> Iterator[bytes]:
+    """Pieces of whole lines; ``begun`` was read before and belongs to the first.
+
+    Raises:
+        DataError: a line has no end; ``source`` is named.
+    """
+    rest = [begun]
+    held = len(begun)
     while block := stream.read(size):
         end = block.rfind(b"\n") + 1
         if end:
@@ -76,13 +146,13 @@ def _pieces(stream: IO[bytes], size: int, source: str) -> Iterator[bytes]:
         yield b"".join(rest)
 
 
-def _parse_slowly(piece: bytes, layout: Layout, malformed: Malformed, line: int) -> Columns:
+def _parse_slowly(piece: bytes, layout: Layout, faults: list[tuple[str, int, bytes]], line: int) -> Columns:
     rows = []
     for number, text in enumerate(piece.removesuffix(b"\n").split(b"\n"), start=line):
         try:
             rows.append(parse_line(text, layout))
         except MalformedRow as fault:
-            malformed.add(str(fault), number, text)
+            faults.append((str(fault), number, text))
     user, item = [row.user for row in rows], [row.item for row in rows]
     kept = layout.largest is not None
     return Columns(
