@@ -127,7 +127,7 @@ def _check_kind(path: Path, separator: str) -> None:
         kind = describe_content(path)
         with path.open("rb") as stream:
             parquet = stream.read(4) == b"PAR1"
-    if kind in {"empty", "a web page", "zip", "tar.xz", "tar"}:
+    if kind in {"empty", "a web page", "zip", "7z", "tar.xz", "tar"}:
         what = "is empty (0 bytes)" if kind == "empty" else f"is {kind} inside, not rows"
         raise DataError(f"dataset.path={path} {what}. Name a CSV, TSV or Parquet file.")
     if parquet != (separator == "parquet"):

@@ -71,13 +71,18 @@ def _tar_kind(entry: tarfile.TarInfo) -> str:
 
 
 def describe_content(path: Path) -> str:
-    """What a file really is, from its first bytes: zip, tar.gz, tar.xz, tar, "a web page", "empty" or "unknown"."""
+    """What a file really is, from its first bytes.
+
+    One of zip, 7z, tar.gz, tar.xz, tar, "a web page", "empty" and "unknown".
+    """
     with path.open("rb") as stream:
         head = stream.read(512)
     if not head:
         return "empty"
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "zip"
+    if head.startswith(b"7z\xbc\xaf\x27\x1c"):
+        return "7z"
     if head.startswith(b"\x1f\x8b"):
         return "tar.gz"
     if head.startswith(b"\xfd7zXZ\x00"):
@@ -107,6 +112,8 @@ def _open(path: Path) -> Iterator[Iterator[_Member]]:
             f"{path} is a web page, not an archive: the server answered with a login or error page. "
             f"Delete it and fetch the archive itself."
         )
+    if kind == "7z":
+        raise DataError(f"{path} is a 7z archive. Unpack it with a 7z program and name what is in it.")
     if kind == "unknown":
         raise DataError(f"{path} is neither a zip nor a tar archive (tar, tar.gz and tar.xz are read).")
     try:
@@ -142,6 +149,37 @@ def read_member(path: Path, name: str, max_bytes: int = 4 << 30) -> bytes:
             seen.append(member.name)
     listed = ", ".join(repr(entry)[1:-1] for entry in seen[:10]) or "nothing"
     raise DataError(f"{path} holds no {name}. It holds {listed}{' ...' if len(seen) > 10 else ''}.")
+
+
+def list_files(path: Path) -> list[tuple[str, int]]:
+    """Name and size of every plain file of an archive.
+
+    Raises:
+        DataError: not an archive, truncated or damaged.
+    """
+    with _open(path) as members:
+        return [(member.name, member.size) for member in members if member.kind == "file"]
+
+
+@contextmanager
+def open_member(path: Path, name: str) -> Iterator[IO[bytes]]:
+    """One file of an archive as a stream, without unpacking anything to disk or holding it in memory.
+
+    Args:
+        path: zip, tar, tar.gz or tar.xz; recognised by content.
+        name: Full name in the archive.
+
+    Raises:
+        DataError: as :func:`read_member`, also while the stream is read.
+    """
+    with _open(path) as members:
+        for member in members:
+            stream = member.open() if member.kind == "file" and member.name == name else None
+            if stream is not None:
+                with stream:
+                    yield stream
+                return
+    raise DataError(f"{path} holds no {name}.")
 
 
 def _content(member: _Member, path: Path, max_bytes: int) -> bytes:
