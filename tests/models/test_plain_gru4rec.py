@@ -233,6 +233,15 @@ def test_golden_initial_bounds() -> None:
     assert not any(parameters[name].any() for name in parameters if "bias" in name)
 
 
+def test_a_width_of_the_distribution_for_all_matrices() -> None:
+    for normal, spread in ((False, 0.25 / 3**0.5), (True, 0.25)):
+        own = plain.Settings(2000, layers=(20,), sigma=0.25, init_as_normal=normal)
+        parameters = plain.initial_parameters(own, torch.Generator().manual_seed(0))
+        for name in ("output", "gru0.weight_ih"):
+            assert float(parameters[name].std()) == pytest.approx(spread, rel=0.05)
+            assert (float(parameters[name].abs().max()) > 0.2501) == normal
+
+
 # ---- ranks ----------------------------------------------------------------------------------------------------------
 
 
@@ -346,22 +355,35 @@ EMBEDDINGS = [
 ]
 
 
+def test_parameters_by_name() -> None:
+    def shapes(**options: Any) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(value.shape) for name, value in start(small(layers=(5, 4), **options)).items()}
+
+    shared = {"output": (9, 4), "output_bias": (9,), "gru0.weight_hh": (15, 5), "gru0.bias_ih": (15,)}
+    shared |= {"gru1.weight_ih": (12, 5), "gru1.weight_hh": (12, 4), "gru1.bias_ih": (12,), "gru1.bias_hh": (12,)}
+    assert shapes() == {**shared, "gru0.weight_ih": (15, 4), "gru0.bias_hh": (15,)}
+    own_table = {"input": (9, 3), "gru0.weight_ih": (15, 3), "gru0.bias_hh": (15,)}
+    assert shapes(embedding="separate", embedding_dim=3) == shared | own_table
+    assert shapes(embedding="onehot") == {**shared, "input": (9, 15)}
+
+
 @pytest.mark.parametrize("layers", [(4,), (5, 4)])
 @pytest.mark.parametrize("embedding", EMBEDDINGS, ids=str)
-def test_side_by_side_sessions_do_not_meet(embedding: dict[str, Any], layers: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("sessions", [SESSIONS, sorted(SESSIONS, key=len)], ids=["as they are", "short ones first"])
+def test_side_by_side_sessions_do_not_meet(
+    sessions: list[list[int]], embedding: dict[str, Any], layers: tuple[int, ...]
+) -> None:
     """States along the schedule are those of each session alone: resets, slots and shrinking are in place."""
     own = small(layers=layers, **embedding)
-    if own.embedding == "constrained" and len(layers) > 1:
-        assert own.input_dim == layers[-1]
     parameters, hidden = start(own), plain.zero_hidden(own)
-    alone = [plain.session_states(parameters, session, own) for session in SESSIONS]
-    seen = [0] * len(SESSIONS)
-    for step in plain.schedule(SESSIONS, own.batch_size, "official"):
+    alone = [plain.session_states(parameters, session, own) for session in sessions]
+    seen = [0] * len(sessions)
+    for step in plain.schedule(sessions, own.batch_size, "official"):
         _, hidden = plain.step_loss(parameters, hidden, step, plain.Draws(), own)
         for slot, session in zip(step.slots, step.sessions, strict=True):
             close(hidden[-1][slot], alone[session][seen[session]])
             seen[session] += 1
-    assert seen == [len(session) - 1 for session in SESSIONS]
+    assert seen == [len(session) - 1 for session in sessions]
 
 
 def run(own: plain.Settings, parameters: plain.Parameters, count: int = 6) -> plain.Updated:
@@ -390,7 +412,8 @@ def test_an_update_changes_nothing_that_it_was_given(embedding: dict[str, Any], 
     assert all(changed.any() for name, changed in moved.items() if window > 1 or not name.endswith("weight_hh"))
     for table, rows in done.touched.items():
         changed = moved[table].reshape(own.num_items, -1).any(dim=1).nonzero()[:, 0]
-        assert set(changed.tolist()) <= set(rows.tolist())
+        with_gradient = done.gradients[table].reshape(own.num_items, -1).any(dim=1).nonzero()[:, 0]
+        assert set(changed.tolist()) == set(with_gradient.tolist()) <= set(rows.tolist())
 
 
 def test_against_the_modules_of_torch() -> None:
@@ -494,6 +517,21 @@ def test_masks_and_negatives_are_drawn_as_they_should() -> None:
     cumulative = np.cumsum(support**0.5)
     ids = plain.draw_negatives(cumulative / cumulative[-1], 70_000, generator)
     assert np.bincount(ids, minlength=4) / 10_000 == pytest.approx([4, 0, 2, 1], abs=0.1)
+    own = small(num_samples=7, layers=(5, 4), embedding="separate", dropout_embed=0.1, dropout_hidden=0.1)
+    drawn = plain.draw(plain.Step([0, 1], [1, 2], [True] * 2, [0, 1], [0, 1]), own, np.arange(1, 10) / 9, generator)
+    assert drawn.embed_mask is not None
+    assert drawn.hidden_masks is not None
+    assert (len(drawn.negatives), drawn.embed_mask.shape) == (7, (2, 5))
+    assert [mask.shape for mask in drawn.hidden_masks] == [(2, 5), (2, 4)]
+
+
+def test_items_without_events_are_never_drawn() -> None:
+    class Edges(np.random.Generator):
+        def random(self, *_: Any) -> Any:
+            return np.array([0.0, 0.2, 0.25, 0.999999])
+
+    cumulative = np.array([0.0, 0.25, 0.25, 0.99])
+    assert plain.draw_negatives(cumulative, 4, Edges(np.random.PCG64())).tolist() == [1, 1, 3, 3]
 
 
 @pytest.mark.parametrize(
