@@ -77,7 +77,7 @@ def _batches(session: Session) -> list[NextItemBatch]:
     data = session.posed.data
     assert isinstance(data, NextItemData)
     data.place(torch.device("cpu"))
-    updates = data._block(0, range(min(UPDATES, data.plan.updates))).updates
+    updates = data.feed.block(0, range(min(UPDATES, data.plan.updates))).updates
     return [batch for update in updates for batch in update.batches]
 
 
@@ -154,7 +154,7 @@ def _loop(session: Session, folder: Path, rounds: int) -> Iterator[Row]:
 
     def bare() -> None:
         for block in range(UPDATES // per_block):
-            for update in data._block(0, data.plan.updates_of(0, block)).updates:
+            for update in data.feed.block(0, data.plan.updates_of(0, block)).updates:
                 optimizer.zero_grad(set_to_none=False)
                 module.network.loss(update.batches[0]).mean().backward()
                 optimizer.step()

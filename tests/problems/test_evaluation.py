@@ -7,15 +7,14 @@ import pytest
 import torch
 
 from recexp.problems.evaluation import Evaluation
-from recexp.problems.next_item_data import NegativeOptions, NextItemData
+from recexp.problems.next_item_data import NextItemData
 from recexp.problems.protocols import protocols
 
-PLAIN = NegativeOptions(count=1, distribution="uniform", alpha=1.0, exclude="train", catalogue="all", refresh="epoch")
 USERS, ITEMS = 20, 300
 
 
 @pytest.fixture(scope="module")
-def data(make_events) -> NextItemData:
+def data(make_events, windows) -> NextItemData:
     draw = np.random.default_rng(0)
     histories = [
         draw.choice(np.arange(1, 280), size=draw.integers(3, 12), replace=False).tolist() for _ in range(USERS)
@@ -23,8 +22,8 @@ def data(make_events) -> NextItemData:
     # One user comes back to an item: it is in the history, and still the one to find.
     histories[0][-1] = histories[0][0]
     return NextItemData(
-        make_events(histories, num_items=ITEMS), plan={"batch_size": 8}, eval_batch_size=7, max_len=5, targets=1,
-        negatives=PLAIN, sampled=101, seed=1, eval_seed=1,
+        make_events(histories, num_items=ITEMS), make_feed=windows(5), eval_batch_size=7, max_len=5, sampled=101,
+        eval_seed=1,
     )  # fmt: skip
 
 

@@ -7,9 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recexp.problems.leave_one_out import leave_one_out
-from recexp.problems.next_item_data import NegativeOptions, NextItemData
-
-PLAIN = NegativeOptions(count=1, distribution="uniform", alpha=1.0, exclude="train", catalogue="all", refresh="epoch")
+from recexp.problems.next_item_data import NextItemData
 
 
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=12))
@@ -31,12 +29,12 @@ def test_against_loops(lengths: list[int]) -> None:
     assert split.users.tolist() == users
 
 
-def test_golden_split_and_windows(golden: dict[str, dict], make_events) -> None:
+def test_golden_split_and_windows(golden: dict[str, dict], make_events, windows) -> None:
     case = golden["leave_two_out_split"]
     events = make_events([case["input"]["user_items_by_time"], [4, 6, 1]])
     data = NextItemData(
-        events, plan={"batch_size": 8}, eval_batch_size=8, max_len=case["input"]["max_len"], targets=1,
-        negatives=PLAIN, sampled=0, seed=1, eval_seed=1,
+        events, make_feed=windows(case["input"]["max_len"]), eval_batch_size=8, max_len=case["input"]["max_len"],
+        sampled=0, eval_seed=1,
     )  # fmt: skip
     data.place(__import__("torch").device("cpu"))
     own = {"train": data.split.train[events.user[data.split.train] == 1], "val": data.split.validation[:1]}

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recexp.problems.training_part import TrainingPart
+
 Positions = NDArray[np.int64]
 
 #: Fewer events than this, and a user's events are all for training: nothing would be left to learn from.
@@ -22,14 +24,19 @@ class LeaveOneOut:
         train: Positions of the training targets, each with at least one event of its user before it, int64 [R].
         validation: Position of each evaluated user's validation target, int64 [E].
         test: Position of each evaluated user's test target, int64 [E].
-        train_end: One past each user's last training event, int64 [num_users + 1], indexed by user id.
+        part: Each user's training events.
     """
 
     users: Positions
     train: Positions
     validation: Positions
     test: Positions
-    train_end: Positions
+    part: TrainingPart
+
+    @property
+    def train_end(self) -> Positions:
+        """One past each user's last training event, int64 [num_users + 1], indexed by user id."""
+        return self.part.end
 
 
 def leave_one_out(offsets: NDArray[np.int64]) -> LeaveOneOut:
@@ -42,13 +49,12 @@ def leave_one_out(offsets: NDArray[np.int64]) -> LeaveOneOut:
     count = end - start
     evaluated = count >= MIN_EVENTS
     train_end = np.where(evaluated, end - 2, end)
-    is_train = np.zeros(int(offsets[-1]) + 1, dtype=np.int8)
-    # +1 where a user's training targets begin, -1 behind the last: the running sum marks them.
-    has_targets = train_end - start > 1
-    np.add.at(is_train, start[has_targets] + 1, 1)
-    np.add.at(is_train, train_end[has_targets], -1)
-    train = np.flatnonzero(np.cumsum(is_train, dtype=np.int8)[:-1])
+    part = TrainingPart(start.astype(np.int64), train_end.astype(np.int64))
     users = np.flatnonzero(evaluated)
     return LeaveOneOut(
-        users=users, train=train, validation=end[users] - 2, test=end[users] - 1, train_end=train_end.astype(np.int64)
+        users=users,
+        train=part.targets(int(offsets[-1])),
+        validation=end[users] - 2,
+        test=end[users] - 1,
+        part=part,
     )

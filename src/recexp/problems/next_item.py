@@ -1,19 +1,20 @@
 """The next-item problem: given a user and the last items, rank the catalogue for what comes next.
 
-A dataset offers :class:`~recexp.datasets.events.Events`; a model takes :class:`NextItemBatch` and answers with
-the loss of each row, and with the scores of the catalogue for an :class:`~recexp.problems.evaluation.EvalBatch`.
+A dataset offers :class:`~recexp.datasets.events.Events`; a model takes the batches of its feed (:class:`NextItemBatch`
+for windows) and answers with the loss of each row, and with the scores of the catalogue for an
+:class:`~recexp.problems.evaluation.EvalBatch`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, cast
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recexp.problems.evaluation import EvalBatch, Evaluation
-from recexp.problems.module import Network, ProblemModule, StepSettings
+from recexp.problems.module import Network
+from recexp.problems.ranking_module import RankingModule
 
 
 @dataclass(frozen=True)
@@ -36,70 +37,32 @@ class NextItemBatch:
         return NextItemBatch(self.user[rows], self.history[rows], self.target[rows], self.negative[rows])
 
 
-class NextItemNetwork(Network, Protocol):
-    """What a model has to offer for this problem."""
+class CatalogueNetwork(Network, Protocol):
+    """What every model has to offer for this problem."""
 
+    #: Items of history that it looks at.
     max_len: int
-    targets: int
-
-    def loss(self, batch: NextItemBatch) -> Tensor:
-        """Loss of each row, [B], in float32."""
-        ...
 
     def catalogue_scores(self, user: Tensor, history: Tensor) -> Tensor:
         """Scores of every id, higher is better, [B, num_items + 1]."""
         ...
 
 
-class NextItemModule(ProblemModule):
-    """Trains and evaluates a :class:`NextItemNetwork`."""
+class WindowNetwork(CatalogueNetwork, Protocol):
+    """A model whose training rows are windows: a history, its next items, and negatives."""
 
-    def __init__(
-        self, network: NextItemNetwork, settings: StepSettings, validation: Evaluation, test: Evaluation
-    ) -> None:
-        super().__init__(settings)
-        self.network = network
-        self.evaluations = torch.nn.ModuleDict({"val": validation, "test": test})
+    targets: int
 
-    @property
-    def reduction(self) -> str:
-        """``mean`` or ``sum``, as the network says."""
-        return self.network.reduction
+    def loss(self, batch: NextItemBatch) -> Tensor:
+        """Loss of each row, [B], in float32."""
+        ...
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """The network's."""
-        return self.network.parameter_groups()
 
-    def row_losses(self, batch: NextItemBatch) -> Tensor:
-        """The network's."""
-        return self.network.loss(batch)
+class NextItemModule(RankingModule):
+    """Trains a network, and ranks the one held-out item of each user."""
 
-    def validation_step(self, batch: EvalBatch, batch_idx: int) -> None:
-        """Rank the validation targets of some users."""
-        self._evaluate(batch, "val")
-
-    def test_step(self, batch: EvalBatch, batch_idx: int) -> None:
-        """Rank the test targets of some users."""
-        self._evaluate(batch, "test")
-
-    def on_validation_epoch_end(self) -> None:
-        """Log ``val/`` metrics."""
-        self._log_metrics("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log ``test/`` metrics."""
-        self._log_metrics("test")
-
-    def _evaluate(self, batch: EvalBatch, split: str) -> None:
-        scores = self.network.catalogue_scores(batch.user, batch.history)
-        evaluation = self.evaluations[split]
+    def evaluate(self, batch: EvalBatch, evaluation: nn.Module) -> None:
+        """Rank the targets of some users."""
         assert isinstance(evaluation, Evaluation)
-        evaluation.update(scores, batch)
-
-    def _log_metrics(self, split: str) -> None:
-        evaluation = self.evaluations[split]
-        assert isinstance(evaluation, Evaluation)
-        values = {f"{split}/{name}": value for name, value in evaluation.compute().items()}
-        evaluation.reset()
-        self.log_dict({name: torch.tensor(value, dtype=torch.float32) for name, value in values.items()})
-        self.results.update(values)
+        network = cast(CatalogueNetwork, self.network)
+        evaluation.update(network.catalogue_scores(batch.user, batch.history), batch)

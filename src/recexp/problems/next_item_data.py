@@ -1,82 +1,41 @@
-"""Batches of the next-item problem, built on the device from event arrays that live there whole."""
+"""Data of the next-item problem: a leave-one-out split, the model's feed, and the users that are evaluated."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from recexp.problems.evaluation import EvalBatch
-from recexp.problems.leave_one_out import LeaveOneOut, leave_one_out
+from recexp.problems.leave_one_out import leave_one_out
 from recexp.problems.negatives import NegativeSampler, stream_key
-from recexp.problems.next_item import NextItemBatch
-from recexp.problems.schedule import Block, BlockLoader, Plan, Update, shuffled
+from recexp.problems.placed_events import PlacedEvents
+from recexp.problems.problem_data import Feed, ProblemData
+from recexp.problems.training_part import TrainingPart
 
 if TYPE_CHECKING:
     from recexp.datasets.events import Events
 
-# Names of the streams of negatives: training, and each evaluated split.
-TRAIN_STREAM, EVAL_STREAMS = 1, {"val": 2, "test": 3}
+# Names of the streams of negatives of each evaluated split.
+EVAL_STREAMS = {"val": 2, "test": 3}
 
 
-@dataclass(frozen=True)
-class NegativeOptions:
-    """How training negatives are drawn; the defaults are the config's (conf/problem/next_item.yaml)."""
-
-    count: int
-    distribution: str
-    alpha: float
-    exclude: str
-    catalogue: str
-    refresh: str
-
-
-def item_weights(events: Events, split: LeaveOneOut, options: NegativeOptions) -> NDArray[np.int64]:
-    """Whole-number sampling weights of the item ids, int64 [num_items + 1]."""
-    size = events.num_items + 1
-    rated = np.bincount(events.item, minlength=size) > 0
-    if options.distribution == "popularity":
-        counts = np.bincount(np.asarray(events.item)[training_events(events, split)], minlength=size)
-        # Six decimals of count ** alpha: exact for alpha 1, and far finer than the counts themselves.
-        weights = np.rint(counts.astype(np.float64) ** options.alpha * 1e6).astype(np.int64)
-        weights[counts == 0] = 0
-    else:
-        weights = np.ones(size, dtype=np.int64)
-    if options.catalogue == "rated":
-        weights[~rated] = 0
-    weights[0] = 0
-    return weights
-
-
-def training_events(events: Events, split: LeaveOneOut) -> NDArray[np.bool_]:
-    """Which events are for training, bool [N]: targets and the first event of each user."""
-    position = np.arange(len(events.item))
-    is_training: NDArray[np.bool_] = position < split.train_end[np.asarray(events.user)]
-    return is_training
-
-
-class NextItemData(LightningDataModule):
-    """Leave-one-out split of one dataset's events, with windows and negatives."""
+class NextItemData(ProblemData):
+    """Leave-one-out split of one dataset's events."""
 
     def __init__(
         self,
         events: Events,
         *,
-        plan: dict[str, object],
+        make_feed: Callable[[PlacedEvents, TrainingPart], Feed],
         eval_batch_size: int,
         max_len: int,
-        targets: int,
-        negatives: NegativeOptions,
         sampled: int,
-        seed: int,
         eval_seed: int,
         limit_eval_users: int | None = None,
     ) -> None:
@@ -84,28 +43,20 @@ class NextItemData(LightningDataModule):
 
         Args:
             events: As the dataset offers them.
-            plan: The fields of :class:`Plan` but ``rows``.
+            make_feed: Makes the model's feed of the training part.
             eval_batch_size: Users of an evaluation batch.
-            max_len: Items of history (L).
-            targets: Next items of a row (T).
-            negatives: How they are drawn.
+            max_len: Items of history (L) that an evaluated user is ranked from.
             sampled: Items that an evaluated user never met, drawn for the sampled protocols.
-            seed: Of the shuffles and the training negatives.
             eval_seed: Of the frozen evaluation negatives.
             limit_eval_users: Evaluate on the first so many only.
         """
-        super().__init__()
         if not len(events):
             raise ValueError("there is no event in the data")
         self.events, self.split = events, leave_one_out(events.offsets)
-        self.plan = Plan(rows=len(self.split.train), **plan)  # type: ignore[arg-type]
+        self.placed = PlacedEvents(events)
+        super().__init__(make_feed(self.placed, self.split.part))
         self.eval_batch_size, self.limit_eval_users = eval_batch_size, limit_eval_users
-        self.max_len, self.targets, self.negatives, self.sampled = max_len, targets, negatives, sampled
-        self.seed, self.eval_seed = seed, eval_seed
-        self.device = torch.device("cpu")
-        self.rank, self.world = 0, 1
-        self._train_loader: BlockLoader[NextItemBatch] | None = None
-        self._order: tuple[int, Tensor] | None = None
+        self.max_len, self.sampled, self.eval_seed = max_len, sampled, eval_seed
 
     @property
     def rated(self) -> Tensor:
@@ -115,67 +66,26 @@ class NextItemData(LightningDataModule):
     @property
     def popularity(self) -> Tensor:
         """Training events of each item id, float32 [num_items + 1]."""
-        items = np.asarray(self.events.item)[training_events(self.events, self.split)]
-        return torch.from_numpy(np.bincount(items, minlength=self.events.num_items + 1).astype(np.float32))
-
-    def setup(self, stage: str) -> None:
-        """Move the arrays to the trainer's device, once."""
-        if self.trainer is not None:
-            self.place(self.trainer.strategy.root_device, self.trainer.global_rank, self.trainer.world_size)
+        support = self.split.part.support(self.events.item, self.events.user, self.events.num_items)
+        return torch.from_numpy(support.astype(np.float32))
 
     def place(self, device: torch.device, rank: int = 0, world: int = 1) -> None:
         """Hold the arrays on a device, for one of several processes."""
-        placed = hasattr(self, "_item") and device == self.device
-        self.device, self.rank, self.world = device, rank, world
-        if placed:
-            return
-        start = np.asarray(self.events.offsets)[np.asarray(self.events.user)]
-        self._item = torch.from_numpy(np.array(self.events.item)).to(device)
-        self._user = torch.from_numpy(np.array(self.events.user)).to(device)
-        self._start = torch.from_numpy(start.astype(np.int64)).to(device)
-        self._train_end = torch.from_numpy(self.split.train_end).to(device)
-        self._train = torch.from_numpy(self.split.train).to(device)
-        self._sampler = self._training_sampler().to(device)
-        self._eval_sampler = self._evaluation_sampler().to(device) if self.sampled else None
+        moved = self.placed.device != device
+        self.placed.place(device)
+        super().place(device, rank, world)
+        if moved:
+            self._eval_sampler = self._evaluation_sampler().to(device) if self.sampled else None
 
-    def _training_sampler(self) -> NegativeSampler:
-        events, exclude = self.events, self.negatives.exclude
-        weights = item_weights(events, self.split, self.negatives)
-        user, item = np.asarray(events.user, dtype=np.int64), np.asarray(events.item, dtype=np.int64)
-        if exclude == "targets":
-            # Keyed by the row instead of the user: each row excludes its own targets.
-            row = np.concatenate([self.split.train] * self.targets)
-            at = np.concatenate([self.split.train + t for t in range(self.targets)])
-            own = at < self.split.train_end[user[row]]
-            return NegativeSampler(weights, len(item), row[own], item[at[own]])
-        kept = {"all": np.ones(len(item), bool), "none": np.zeros(len(item), bool)}.get(
-            exclude, training_events(events, self.split)
-        )
-        return NegativeSampler(weights, events.num_users, user[kept], item[kept])
+    def history(self, position: Tensor) -> Tensor:
+        """The last items of the same user before each position, int64 [B, max_len], 0 on the left."""
+        return self.placed.history(position, self.max_len)
 
     def _evaluation_sampler(self) -> NegativeSampler:
         weights = np.ones(self.events.num_items + 1, dtype=np.int64)
         weights[0] = 0
         user, item = np.asarray(self.events.user, np.int64), np.asarray(self.events.item, np.int64)
         return NegativeSampler(weights, self.events.num_users, user, item)
-
-    def train_dataloader(self) -> BlockLoader[NextItemBatch]:
-        """Blocks of shuffled rows."""
-        if self._train_loader is None:
-            self._train_loader = BlockLoader(self.plan, self._block)
-        return self._train_loader
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Nothing to move: batches are built on the device."""
-        return batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the next block is. Lightning restores a loader's own state only in the middle of an epoch."""
-        return self.train_dataloader().state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on there."""
-        self.train_dataloader().load_state_dict(state_dict)
 
     def val_dataloader(self) -> EvalLoader:
         """Evaluated users with their validation targets."""
@@ -184,42 +94,6 @@ class NextItemData(LightningDataModule):
     def test_dataloader(self) -> EvalLoader:
         """Evaluated users with their test targets."""
         return EvalLoader(self, "test")
-
-    def _block(self, epoch: int, updates: range) -> Block[NextItemBatch]:
-        if self._order is None or self._order[0] != epoch:
-            order = torch.from_numpy(shuffled(self.plan.rows, self.seed, epoch)).to(self.device)
-            self._order = (epoch, order)
-        bounds = [self.plan.rows_of(update) for update in updates]
-        if not bounds:
-            return Block(epoch, [])
-        first, last = bounds[0][0][0], bounds[-1][-1][1]
-        share = slice(self.rank, None, self.world)
-        pieces = [slice(a - first, b - first) for batches in bounds for a, b in batches]
-        rows = self._order[1][first:last]
-        if self.world > 1:
-            rows = torch.cat([rows[piece][share] for piece in pieces])
-        batch = self._rows(self._train[rows], epoch)
-        cuts = np.cumsum([0] + [len(range(p.stop - p.start)[share]) for p in pieces])
-        batches = iter(batch[int(a) : int(b)] for a, b in itertools.pairwise(cuts))
-        return Block(epoch, [Update(u[-1][1] - u[0][0], [next(batches) for _ in u]) for u in bounds])
-
-    def _rows(self, position: Tensor, epoch: int) -> NextItemBatch:
-        user = self._user[position].to(torch.int64)
-        epoch_part = 0 if self.negatives.refresh == "never" else epoch + 1
-        key = stream_key(self.seed, TRAIN_STREAM, epoch_part)
-        at = position[:, None] + torch.arange(self.targets, device=self.device)
-        inside = at < self._train_end[user][:, None]
-        target = torch.where(inside, self._item[at.clamp(max=len(self._item) - 1)], 0).to(torch.int64)
-        owner = position if self.negatives.exclude == "targets" else user
-        draws = self.targets * self.negatives.count
-        negative = self._sampler.draw(key, owner, position, draws).view(-1, self.targets, self.negatives.count)
-        return NextItemBatch(user, self.history(position), target, negative)
-
-    def history(self, position: Tensor) -> Tensor:
-        """The last items of the same user before each position, int64 [B, max_len], 0 on the left."""
-        at = position[:, None] + torch.arange(-self.max_len, 0, device=self.device)
-        inside = at >= self._start[position][:, None]
-        return torch.where(inside, self._item[at.clamp(min=0)], 0).to(torch.int64)
 
     def eval_batch(self, users: NDArray[np.int64], split: str) -> EvalBatch:
         """The evaluated users of these indices, with what the protocols need."""
@@ -230,11 +104,11 @@ class NextItemData(LightningDataModule):
         return EvalBatch(
             user=user,
             history=self.history(position),
-            target=self._item[position].to(torch.int64),
+            target=self.placed.item[position].to(torch.int64),
             sampled=self._unseen(key, user, position),
-            seen=self._pairs(self._start[position], positions[users], self.split.users[users]),
+            seen=self._pairs(self.placed.start[position], positions[users], self.split.users[users]),
             trained=self._pairs(
-                self._start[position], self.split.train_end[self.split.users[users]], self.split.users[users]
+                self.placed.start[position], self.split.train_end[self.split.users[users]], self.split.users[users]
             ),
         )
 
@@ -249,7 +123,7 @@ class NextItemData(LightningDataModule):
         row = torch.from_numpy(np.repeat(np.arange(len(users)), counts)).to(self.device)
         within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
         at = start[row] + torch.from_numpy(within).to(self.device)
-        return torch.stack((row, self._item[at].to(torch.int64)))
+        return torch.stack((row, self.placed.item[at].to(torch.int64)))
 
 
 class EvalLoader:
