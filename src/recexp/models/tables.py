@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,6 +12,23 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from recexp.models import kernels
+
+
+@dataclass(frozen=True)
+class RowGradient:
+    """Gradient of a table that is zero outside of some rows; ``table.row_gradient``, for optimisers that take it.
+
+    Attributes:
+        rows: Distinct, int64 [U].
+        values: float32 [U, D].
+    """
+
+    rows: Tensor
+    values: Tensor
+
+    def leave_at(self, table: Tensor | None) -> None:
+        """Put it where the optimiser finds it."""
+        table.row_gradient = self  # type: ignore[union-attr]
 
 
 class _Rows(Function):
@@ -34,6 +52,13 @@ class _Rows(Function):
         return None, None, None
 
 
+def note_rows(table: Tensor, ids: Tensor) -> None:
+    """Tell an optimiser that asked for it (``table.looked_up`` is a list) which rows an update looks up."""
+    noted: list[Tensor] | None = getattr(table, "looked_up", None)
+    if noted is not None and torch.is_grad_enabled():
+        noted.append(ids.reshape(-1))
+
+
 def table_rows(table: Tensor, ids: Tensor, *, padded: bool) -> Tensor:
     """Rows of a table, ``[*ids.shape, D]``; with ``padded``, row 0 gets no gradient.
 
@@ -41,6 +66,7 @@ def table_rows(table: Tensor, ids: Tensor, *, padded: bool) -> Tensor:
     in arithmetic. Other devices sum rows in parallel, where only their own operator is deterministic; and
     DistributedDataParallel has to see the gradient pass through autograd.
     """
+    note_rows(table, ids)
     in_place = kernels.hand_written(table) and table.is_leaf and torch.is_grad_enabled() and table.requires_grad
     if not in_place or distributed.is_initialized():
         return functional.embedding(ids, table, padding_idx=0 if padded else None)

@@ -10,7 +10,10 @@ from torch.optim import SGD, Adagrad, Adam, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR
 
 from recexp.config.settings import OptimSettings, ScheduleSettings
+from recexp.errors import ConfigError
 from recexp.problems.module import MakeOptimizer
+from recexp.training import row_rules
+from recexp.training.row_optimizer import RowOptimizer
 
 
 def make_optimizer(settings: OptimSettings, total_updates: int | None, *, kernels: str) -> MakeOptimizer:
@@ -32,11 +35,26 @@ def make_optimizer(settings: OptimSettings, total_updates: int | None, *, kernel
             {"params": group["params"], "weight_decay": settings.weight_decay + 2 * group.get("l2", 0.0)}
             for group in groups
         ]
-        optimizer = _BUILDERS[settings.name](prepared, settings, ways)
+        optimizer = _optimizer(prepared, settings, ways)
         factor = schedule_factor(settings.schedule, settings.lr, total_updates)
         return optimizer, LambdaLR(optimizer, factor) if factor else None
 
     return make
+
+
+def _optimizer(groups: list[dict[str, Any]], settings: OptimSettings, ways: dict[str, bool]) -> Optimizer:
+    touched = settings.rows == "touched"
+    penalty = max((group["weight_decay"] for group in groups), default=0.0)
+    if touched and penalty:
+        raise ConfigError(
+            [
+                f"optim.rows=touched: the model's penalty (l2, here {penalty / 2:g}) moves every row at every update. "
+                "Set the model's l2 options to 0, or optim.rows=all."
+            ]
+        )
+    if touched or settings.name not in _BUILDERS:
+        return RowOptimizer(groups, _RULES[settings.name](settings), lr=settings.lr, touched=touched)
+    return _BUILDERS[settings.name](groups, settings, ways)
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -72,6 +90,17 @@ _BUILDERS: dict[str, Callable[[list[dict[str, Any]], OptimSettings, dict[str, bo
     "adagrad": _adagrad,
     "sgd": _sgd,
     "rmsprop": _rmsprop,
+}
+
+
+_RULES: dict[str, Callable[[OptimSettings], row_rules.Rule]] = {
+    "adagrad_momentum": lambda s: row_rules.AdagradMomentum(
+        **_given(momentum=s.momentum, eps=s.eps, initial_accumulator=s.initial_accumulator)
+    ),
+    "adagrad": lambda s: row_rules.Adagrad(**_given(eps=s.eps, initial_accumulator=s.initial_accumulator)),
+    "adam": lambda s: row_rules.Adam(**_given(beta1=s.beta1, beta2=s.beta2, eps=s.eps)),
+    "sgd": lambda s: row_rules.SGD(**_given(momentum=s.momentum, nesterov=s.nesterov)),
+    "rmsprop": lambda s: row_rules.RMSprop(**_given(alpha=s.alpha, eps=s.eps, momentum=s.momentum)),
 }
 
 

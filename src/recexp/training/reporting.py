@@ -78,6 +78,12 @@ class Reporting(Callback):
         self.records.metrics({**values, **self.throughput.metrics()}, trainer.global_step)
         self.display.epoch(trainer.current_epoch + 1, trainer.max_epochs or 0, values)
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the speed where there is no validation that would."""
+        if not sum(trainer.num_val_batches):
+            self.records.metrics(self.throughput.metrics(), trainer.global_step)
+            self.display.epoch(trainer.current_epoch + 1, trainer.max_epochs or 0, {})
+
 
 class Placement(Callback):
     """Makes sure that the run is where it was asked to be: when it starts, and in its first block of updates."""
