@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, distributed, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
@@ -49,6 +50,18 @@ class Clip:
         else:
             for parameter in parameters:
                 nn.utils.clip_grad_norm_(parameter, self.value)
+
+
+class GradientsByHand(Protocol):
+    """Computes gradients without autograd and leaves them at the parameters, for an optimiser that takes rows."""
+
+    def prepare(self, batches: Sequence[Any]) -> None:
+        """Look at the batches that come next."""
+        ...
+
+    def __call__(self, batch: Any, scale: float) -> Tensor:
+        """Gradients of the sum of a batch's losses times ``scale``, and that loss, []."""
+        ...
 
 
 MakeOptimizer = Callable[[list[dict[str, Any]]], tuple[Optimizer, LRScheduler | None]]
@@ -105,7 +118,8 @@ class ProblemModule(LightningModule, ABC):
     def training_step(self, block: Block[Any], _: int) -> None:
         """Run the updates of one block."""
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
-        assert not isinstance(optimizer, list)
+        assert isinstance(optimizer, LightningOptimizer)
+        by_hand = self._by_hand(block, optimizer)
         cached_casts = torch.is_autocast_enabled(self.device.type)
         for update in block.updates:
             watched = WatchedUpdate(self.global_step + 1, update, self, self._scaler()) if self.watchers else None
@@ -113,11 +127,14 @@ class ProblemModule(LightningModule, ABC):
                 for watcher in self.watchers:
                     watcher.before(watched)
             optimizer.zero_grad()
-            loss = self._backward(update)
+            loss = by_hand(update) if by_hand else self._backward(update)
             if watched is not None:
                 for watcher in self.watchers:
                     watcher.after_backward(watched, loss)
-            optimizer.step()
+            if by_hand:
+                self._step_alone(optimizer)
+            else:
+                optimizer.step()
             if isinstance(scheduler, LRScheduler):
                 scheduler.step()
             if cached_casts:
@@ -127,6 +144,30 @@ class ProblemModule(LightningModule, ABC):
             if watched is not None:
                 for watcher in self.watchers:
                     watcher.after(watched)
+
+    def gradients_by_hand(self) -> GradientsByHand | None:
+        """The network's own computation of gradients, where it has one for its options and this device."""
+        return None
+
+    def _by_hand(self, block: Block[Any], optimizer: LightningOptimizer) -> Callable[[Update[Any]], Tensor] | None:
+        """Gradients of an update without a graph; None where somebody has to see the graph or all of a gradient."""
+        takes_rows = getattr(optimizer.optimizer, "takes_row_gradients", False)
+        looked_at = self.watchers or self._scaler() is not None or self.settings.clip is not None
+        single = all(len(update.batches) == 1 for update in block.updates)
+        if looked_at or not takes_rows or not single or self.trainer.world_size > 1:
+            return None
+        by_hand = self.gradients_by_hand()
+        if by_hand is None:
+            return None
+        by_hand.prepare([update.batches[0] for update in block.updates])
+        return lambda update: by_hand(update.batches[0], 1 / update.rows if self.reduction == "mean" else 1.0)
+
+    @staticmethod
+    def _step_alone(optimizer: LightningOptimizer) -> None:
+        """The optimiser's step, counted by Lightning, without what it does around it for closures and precision."""
+        optimizer._on_before_step()
+        optimizer.optimizer.update()  # type: ignore[attr-defined]
+        optimizer._on_after_step()
 
     def _scaler(self) -> GradScaler | None:
         scaler: GradScaler | None = getattr(self.trainer.precision_plugin, "scaler", None)

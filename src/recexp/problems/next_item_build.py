@@ -10,10 +10,11 @@ import torch
 from recexp.config.settings import TrainerSettings
 from recexp.errors import ConfigError
 from recexp.problems.evaluation import Evaluation
+from recexp.problems.feeds import make_feed
 from recexp.problems.leave_one_out import MIN_EVENTS
-from recexp.problems.module import StepSettings
-from recexp.problems.next_item import NextItemModule, NextItemNetwork
-from recexp.problems.next_item_data import NegativeOptions, NextItemData
+from recexp.problems.module import Network, StepSettings
+from recexp.problems.next_item import CatalogueNetwork, NextItemModule
+from recexp.problems.next_item_data import NextItemData
 from recexp.problems.posed import MakeNetwork, Posed
 from recexp.problems.protocols import Protocol, protocols
 
@@ -43,12 +44,12 @@ def build(
     """
     options = config["problem"]
     chosen = protocols(options["protocols"], options["k"])
-    network = cast(NextItemNetwork, make_network(num_users=events.num_users, num_items=events.num_items))
+    network = cast(Network, make_network(num_users=events.num_users, num_items=events.num_items))
     try:
         data = _data(config, events, trainer, network)
     except ValueError as error:
         raise ConfigError([f"dataset={config['dataset']['name']}: {error}"]) from error
-    module = NextItemModule(network, step, Evaluation(chosen, data.rated), Evaluation(chosen, data.rated))
+    module = NextItemModule(network, step, {name: Evaluation(chosen, data.rated) for name in ("val", "test")})
     return Posed(
         module=module,
         data=data,
@@ -62,28 +63,15 @@ def build(
     )
 
 
-def _data(
-    config: Mapping[str, Any], events: Events, trainer: TrainerSettings, network: NextItemNetwork
-) -> NextItemData:
-    plan = {
-        "batch_size": config["dataset"]["batch_size"],
-        "accumulate": trainer.accumulate_grad_batches,
-        "updates_per_block": trainer.updates_per_block,
-        "limit": trainer.limit_train_batches,
-        "drop_last": config["problem"]["drop_last"],
-        "max_updates": trainer.max_steps,
-    }
+def _data(config: Mapping[str, Any], events: Events, trainer: TrainerSettings, network: Network) -> NextItemData:
     return NextItemData(
         events,
-        plan=plan,
+        make_feed=lambda placed, part: make_feed(config, placed, part, trainer, network),
         eval_batch_size=config["dataset"]["eval_batch_size"],
-        max_len=network.max_len,
-        targets=network.targets,
-        negatives=NegativeOptions(**config["problem"]["negatives"]),
+        max_len=cast(CatalogueNetwork, network).max_len,
         sampled=max(
             (p.sampled or 0 for p in protocols(config["problem"]["protocols"], config["problem"]["k"])), default=0
         ),
-        seed=config["seed"],
         eval_seed=config["problem"]["eval_seed"],
         limit_eval_users=trainer.limit_eval_users,
     )

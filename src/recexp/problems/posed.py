@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,6 +27,8 @@ class Posed:
         explanations: The protocol of each metric in words, by the metric's name without its split.
         floor: Metrics ``test/...`` of a trivial model, computed on a device; None where switched off.
         updates: Updates of an epoch.
+        validates: Whether validation data is held out; without, the last state is tested.
+        left_out: Counts of what the split leaves out, by reason.
     """
 
     module: ProblemModule
@@ -36,3 +38,5 @@ class Posed:
     explanations: dict[str, str]
     floor: Callable[[torch.device], dict[str, float]] | None
     updates: int
+    validates: bool = True
+    left_out: Mapping[str, int] = field(default_factory=dict)

@@ -51,7 +51,15 @@ def describe(session: Session, start: Start, recorder: Recorder) -> None:
     for artifact in (path, start.directory / "protocol.json", *provenance.write_environment(start.directory)):
         recorder.artifact(artifact)
     rows = {f"data/malformed_{kind}": float(count) for kind, count in meta.malformed.items()}
-    recorder.metrics({"data/rows_read": float(meta.rows_read), "data/malformed_rows": sum(rows.values()), **rows}, 0)
+    left_out = {f"data/left_out_{reason}": float(count) for reason, count in _left_out(session).items()}
+    recorder.metrics(
+        {"data/rows_read": float(meta.rows_read), "data/malformed_rows": sum(rows.values()), **rows, **left_out}, 0
+    )
+
+
+def _left_out(session: Session) -> dict[str, int]:
+    """What the dataset's recipe and the split leave out, by reason."""
+    return {**session.events.meta.left_out, **session.posed.left_out}
 
 
 def protocol_hash(protocol: dict[str, Any]) -> str:
@@ -117,6 +125,9 @@ def summarise(
     if meta.malformed:
         counts = ", ".join(f"{kind} {count}" for kind, count in meta.malformed.items())
         notes.append(f"Malformed rows were left out of the data: {counts}.")
+    left_out = ", ".join(f"{why.replace('_', ' ')} {count:,}" for why, count in _left_out(session).items() if count)
+    if left_out:
+        notes.append(f"Left out by the recipe and the split: {left_out}.")
     if meta.verified is False:
         notes.append("The data's checksum is not the published one (dataset.verify=false).")
     return RunSummary(

@@ -21,7 +21,8 @@ class Measured:
     Attributes:
         test: Metrics by full name.
         floor: The same of a trivial model, where computed.
-        best: The metric that picked the checkpoint, its value (None where nothing was validated), its update.
+        best: The metric that picked the checkpoint, its value (None where nothing was validated), its update; None
+            where nothing was picked and the last state was tested.
         performance: ``perf/`` metrics.
         seconds: Durations by name.
         checkpoint: That was tested.
@@ -31,7 +32,7 @@ class Measured:
 
     test: dict[str, float]
     floor: dict[str, float]
-    best: tuple[str, float | None, int]
+    best: tuple[str, float | None, int] | None
     performance: dict[str, float]
     seconds: dict[str, float]
     checkpoint: Path

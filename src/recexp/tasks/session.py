@@ -29,7 +29,7 @@ from recexp.training.checkpoint_io import AtomicCheckpointIO
 from recexp.training.optimizers import make_optimizer
 
 Notify = Callable[[str, int, int | None], None]
-_MODEL_FACTS = {"name", "problem", "_target_", "blocks"}
+_MODEL_FACTS = {"name", "problems", "feed", "_target_", "blocks"}
 
 
 @dataclass(frozen=True)
@@ -159,5 +159,6 @@ def quiet_lightning() -> None:
         ".*litlogger.*",
         ".*sync_dist=True.*",
         ".*isinstance.treespec, LeafSpec.*",
+        "Total length of .list. across ranks is zero.*",
     ):
         warnings.filterwarnings("ignore", message=message)

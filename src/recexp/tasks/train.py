@@ -143,7 +143,7 @@ def _fit(
     return result.Measured(
         test=test,
         floor=floor,
-        best=(checkpoints.settings.monitor, checkpoints.best, step),
+        best=(checkpoints.settings.monitor, checkpoints.best, step) if posed.validates else None,
         performance=performance,
         seconds={"training": trained - began, "total": time.time() - psutil.Process().create_time()},
         checkpoint=checkpoints.best_path,

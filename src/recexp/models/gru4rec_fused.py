@@ -1,0 +1,303 @@
+"""GRU4Rec's gradients written out by hand, for the usual case on a processor: few and large operations, no graph.
+
+At a batch of 32 or 50 a step has some fifteen million operations of arithmetic, and a graph of torch's operators spends
+most of its time between them. Here the columns of a step are its distinct items (an item that is drawn three times is
+one column of three times the weight), so that every row of a table is read and written once, and what does not depend
+on the weights is prepared for many steps at once. Small element-wise operations are numpy's, on the tensors' memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recexp.models import kernels
+from recexp.models.tables import RowGradient
+
+if TYPE_CHECKING:
+    from recexp.models.gru4rec import GRU4Rec
+    from recexp.problems.session_steps import SessionBatch, SessionStep
+
+_SMALLEST = np.finfo(np.float32).tiny
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+
+def applies(network: GRU4Rec) -> bool:
+    """Whether the network is the usual case: one tanh layer in torch's convention, plain cross-entropy, one step."""
+    usual = len(network.layers) == 1 and network.conventions == ["torch"] and network.hidden_word == "tanh"
+    plain = network.loss_word == "cross_entropy" and network.final_word == "linear" and not network.smoothing
+    float32 = kernels.hand_written(network.output) and network.output.dtype == torch.float32
+    alone = not torch.distributed.is_available() or not torch.distributed.is_initialized()
+    return usual and plain and network.window == 1 and float32 and alone and not torch.is_autocast_enabled("cpu")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A step's ids, without repeats. U distinct items of inputs and columns, C of columns.
+
+    Attributes:
+        rows: Distinct items, int64 [U]; with a separate input table those of the columns.
+        item: Place of each slot's input among ``rows`` (among ``inputs`` with a separate table), int64 [b].
+        own: Place of each slot's target in the flattened scores [b, U], int64 [b].
+        offset: Logarithm of the columns' weights, -inf for rows that are inputs only, float32 [U].
+        repeats: What the sum of the losses gains because a target that is several columns stands for one of them.
+        columns: Places of the columns among ``rows``, int64 [C]; None where all are.
+        inputs: Distinct inputs of a separate table, int64; None where the tables are one.
+    """
+
+    rows: Tensor
+    item: Tensor
+    own: Ids
+    offset: Tensor
+    repeats: float
+    columns: Ids | None
+    inputs: Tensor | None
+
+
+def _distinct(ids: Ids) -> tuple[Ids, NDArray[np.bool_], Ids]:
+    """Row by row: ids in order, which of them are new, and where each came from; all [K, n]."""
+    width = ids.shape[1]
+    keys = ids * width + np.arange(width)
+    keys.sort(axis=1)
+    ordered, origin = np.divmod(keys, width)
+    new = np.ones(ids.shape, dtype=np.bool_)
+    np.not_equal(ordered[:, 1:], ordered[:, :-1], out=new[:, 1:])
+    return ordered, new, origin
+
+
+def prepare(
+    steps: Sequence[SessionStep], target_weight: Floats, sample_weight: Floats, *, tied: bool
+) -> list[Prepared]:
+    """Prepare steps that have the same slots.
+
+    Args:
+        steps: Of one width.
+        target_weight: exp of the correction of an item as a target, float32 [num_items + 1].
+        sample_weight: The same as a sample.
+        tied: Inputs are rows of the output table.
+    """
+    item = np.stack([step.item.numpy() for step in steps])
+    column = np.stack([step.column.numpy() for step in steps])
+    slots, targets = item.shape[1], steps[0].targets
+    weight = np.concatenate((target_weight[column[:, :targets]], sample_weight[column[:, targets:]]), axis=1)
+    if tied:
+        weight = np.concatenate((np.zeros(item.shape, np.float32), weight), axis=1)
+        column = np.concatenate((item, column), axis=1)
+    shift = slots if tied else 0
+    ordered, new, origin = _distinct(column)
+    place = np.empty_like(origin)
+    np.put_along_axis(place, origin, np.cumsum(new, axis=1) - 1, axis=1)
+    sorted_weight = np.take_along_axis(weight, origin, axis=1)
+    inputs = None if tied else _distinct(item)
+    made = []
+    for n, step in enumerate(steps):
+        begins = np.flatnonzero(new[n])
+        rows = ordered[n, begins]
+        total = np.add.reduceat(sorted_weight[n], begins)
+        with np.errstate(divide="ignore"):
+            offset = np.log(total)
+        is_column = total > 0
+        columns = None if not tied or is_column.all() else np.flatnonzero(is_column)
+        own = place[n, shift + step.own.numpy()]
+        repeats = float((offset[own] - np.log(target_weight[rows[own]])).sum())
+        if inputs is None:
+            at, of_inputs = place[n, :slots], None
+        else:
+            at = np.empty(slots, dtype=np.int64)
+            at[inputs[2][n]] = np.cumsum(inputs[1][n]) - 1
+            of_inputs = torch.from_numpy(inputs[0][n, inputs[1][n]])
+        made.append(
+            Prepared(
+                rows=torch.from_numpy(rows),
+                item=torch.from_numpy(at),
+                own=np.arange(slots) * len(rows) + own,
+                offset=torch.from_numpy(offset),
+                repeats=repeats,
+                columns=columns,
+                inputs=of_inputs,
+            )
+        )
+    return made
+
+
+class _Work:
+    """Memory that is used again in every step of b slots."""
+
+    def __init__(self, slots: int, width: int, hidden: int) -> None:
+        def make(*shape: int) -> Tensor:
+            return torch.empty(shape)
+
+        self.projected, self.recurrent = make(slots, 3 * hidden), make(slots, 3 * hidden)
+        self.gates = make(slots, 2 * hidden)
+        self.candidate, self.query, self.difference = make(slots, hidden), make(slots, hidden), make(slots, hidden)
+        self.d_query, self.spare = make(slots, hidden), make(slots, hidden)
+        self.d_projected, self.d_recurrent = make(slots, 3 * hidden), make(slots, 3 * hidden)
+        self.d_entered = make(slots, width)
+        self.ones = torch.ones(slots)
+
+
+class FusedGradients:
+    """Computes the gradients of steps and leaves them at the parameters: dense ones in ``grad``, rows in ``rows``."""
+
+    def __init__(self, network: GRU4Rec) -> None:
+        self.network = network
+        self.tied = network.input is None
+        log = network.log_support
+        self.target_weight: Floats = torch.exp(-network.logq * log).numpy()
+        power = network.sample_alpha if network.samples else 1.0
+        self.sample_weight: Floats = torch.exp(-network.logq * power * log).numpy()
+        self._work: dict[int, _Work] = {}
+        self._prepared: dict[int, Prepared] = {}
+        dense = (network.weight_ih["0"], network.weight_hh[0], network.bias_ih[0], network.bias_hh["0"])
+        self._dense = [(parameter, torch.zeros_like(parameter)) for parameter in dense]
+
+    def prepare(self, batches: Sequence[SessionBatch]) -> None:
+        """Look at the ids of the batches, of one step each, that come next."""
+        steps = [batch.steps[0] for batch in batches]
+        self._prepared = {}
+        start = 0
+        while start < len(steps):
+            width = len(steps[start].column)
+            stop = start
+            while stop < len(steps) and len(steps[stop].column) == width:
+                stop += 1
+            part = steps[start:stop]
+            made = prepare(part, self.target_weight, self.sample_weight, tied=self.tied)
+            self._prepared.update(zip(map(id, part), made, strict=True))
+            start = stop
+
+    def __call__(self, batch: SessionBatch, scale: float) -> Tensor:
+        """Gradients of a batch of one step; moves the carried state on.
+
+        Returns:
+            Sum of what ``network.loss`` answers, times ``scale``, [].
+        """
+        (step,) = batch.steps
+        if self.network.per_batch_size:
+            scale /= self.network.batch_size
+        network, ready = self.network, self._prepared[id(step)]
+        slots, hidden = len(step.item), network.layers[0]
+        work = self._work.get(slots)
+        if work is None:
+            work = self._work[slots] = _Work(slots, network.input_width, hidden)
+        rows = network.output.detach().index_select(0, ready.rows)
+        if ready.inputs is None:
+            entered = rows.index_select(0, ready.item)
+        else:
+            assert network.input is not None
+            entered = network.input.detach().index_select(0, step.item)
+        masks = list(step.dropped)
+        entry_mask = masks.pop(0) if network.dropout_embed else None
+        if entry_mask is not None:
+            entered *= entry_mask
+        state = self._state(step, slots, hidden)
+        self._forward(work, entered, state, hidden)
+        if masks:
+            np.multiply(work.query.numpy(), masks[0].numpy(), out=work.query.numpy())
+        loss, d_rows, d_bias = self._scores(work, rows, ready, scale)
+        if masks:
+            np.multiply(work.d_query.numpy(), masks[0].numpy(), out=work.d_query.numpy())
+        self._backward(work, entered, state, hidden)
+        if entry_mask is not None:
+            work.d_entered *= entry_mask
+        self._leave(ready, work, d_rows, d_bias)
+        self._carry(step, work.query)
+        return loss
+
+    def _state(self, step: SessionStep, slots: int, hidden: int) -> Tensor:
+        carried = self.network.carried()
+        if not carried:
+            return torch.zeros(slots, hidden)
+        state = carried[0] if step.alive is None else carried[0].index_select(0, step.alive)
+        begins = step.reset.numpy()
+        if begins.any():
+            state = state.clone() if step.alive is None else state
+            state.numpy()[begins] = 0
+        return state
+
+    def _carry(self, step: SessionStep, query: Tensor) -> None:
+        if step.alive is None:
+            self.network.carry([query.clone()])
+        else:
+            self.network.carry([self.network.carried()[0].index_copy(0, step.alive, query)])
+
+    def _forward(self, work: _Work, entered: Tensor, state: Tensor, hidden: int) -> None:
+        network, two = self.network, 2 * hidden
+        torch.addmm(network.bias_ih[0].detach(), entered, network.weight_ih["0"].detach().t(), out=work.projected)
+        torch.addmm(network.bias_hh["0"].detach(), state, network.weight_hh[0].detach().t(), out=work.recurrent)
+        projected, recurrent = work.projected.numpy(), work.recurrent.numpy()
+        np.add(projected[:, :two], recurrent[:, :two], out=work.gates.numpy())
+        gates = work.gates.sigmoid_().numpy()
+        candidate, difference, query = work.candidate.numpy(), work.difference.numpy(), work.query.numpy()
+        np.multiply(gates[:, :hidden], recurrent[:, two:], out=candidate)
+        np.add(candidate, projected[:, two:], out=candidate)
+        np.tanh(candidate, out=candidate)
+        np.subtract(state.numpy(), candidate, out=difference)
+        np.multiply(gates[:, hidden:], difference, out=query)
+        np.add(query, candidate, out=query)
+
+    def _scores(self, work: _Work, rows: Tensor, ready: Prepared, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, and gradients of the rows and their biases; leaves that of the state in ``work.d_query``."""
+        bias = self.network.output_bias.detach().view(-1).index_select(0, ready.rows)
+        share = torch.addmm(bias.add_(ready.offset), work.query, rows.t()).softmax(1)
+        flat = share.numpy().reshape(-1)
+        likelihood = flat[ready.own]
+        loss = scale * (ready.repeats - float(np.log(np.maximum(likelihood, _SMALLEST)).sum()))
+        flat[ready.own] = likelihood - 1
+        d_scores = share.mul_(scale)
+        d_rows = torch.mm(d_scores.t(), work.query)
+        torch.mm(d_scores, rows, out=work.d_query)
+        return torch.tensor(loss), d_rows, torch.mv(d_scores.t(), work.ones)
+
+    def _backward(self, work: _Work, entered: Tensor, state: Tensor, hidden: int) -> None:
+        network, two = self.network, 2 * hidden
+        gates, candidate, d_query = work.gates.numpy(), work.candidate.numpy(), work.d_query.numpy()
+        reset, update = gates[:, :hidden], gates[:, hidden:]
+        spare, d_projected, d_recurrent = work.spare.numpy(), work.d_projected.numpy(), work.d_recurrent.numpy()
+        d_reset, d_update, d_candidate = (d_projected[:, n * hidden : (n + 1) * hidden] for n in range(3))
+        # tanh: (1 - z) (1 - n^2)
+        np.multiply(candidate, candidate, out=spare)
+        np.subtract(1, spare, out=spare)
+        np.multiply(spare, d_query, out=spare)
+        np.subtract(1, update, out=d_candidate)
+        # update gate: (h - n) z (1 - z), while 1 - z is at hand
+        np.multiply(d_candidate, update, out=d_update)
+        np.multiply(d_update, work.difference.numpy(), out=d_update)
+        np.multiply(d_update, d_query, out=d_update)
+        np.multiply(d_candidate, spare, out=d_candidate)
+        # reset gate: (state's part of the candidate) r (1 - r)
+        np.subtract(1, reset, out=spare)
+        np.multiply(spare, reset, out=spare)
+        np.multiply(spare, work.recurrent.numpy()[:, two:], out=spare)
+        np.multiply(spare, d_candidate, out=d_reset)
+        d_recurrent[:, :two] = d_projected[:, :two]
+        np.multiply(d_candidate, reset, out=d_recurrent[:, two:])
+        d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh = (gradient for _, gradient in self._dense)
+        torch.mm(work.d_projected.t(), entered, out=d_weight_ih)
+        torch.mm(work.d_recurrent.t(), state, out=d_weight_hh)
+        np.add.reduce(d_projected, axis=0, out=d_bias_ih.numpy())
+        np.add.reduce(d_recurrent, axis=0, out=d_bias_hh.numpy())
+        torch.mm(work.d_projected, network.weight_ih["0"].detach(), out=work.d_entered)
+
+    def _leave(self, ready: Prepared, work: _Work, d_rows: Tensor, d_bias: Tensor) -> None:
+        network = self.network
+        for parameter, gradient in self._dense:
+            parameter.grad = gradient
+        rows, columns = ready.rows, ready.columns
+        if ready.inputs is None:
+            d_rows.index_add_(0, ready.item, work.d_entered)
+        else:
+            d_inputs = torch.zeros(len(ready.inputs), network.input_width).index_add_(0, ready.item, work.d_entered)
+            RowGradient(ready.inputs, d_inputs).leave_at(network.input)
+        RowGradient(rows, d_rows).leave_at(network.output)
+        if columns is not None:
+            rows, d_bias = torch.from_numpy(rows.numpy()[columns]), torch.from_numpy(d_bias.numpy()[columns])
+        RowGradient(rows, d_bias[:, None]).leave_at(network.output_bias)
