@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from recexp.config import schema
+from recexp.config import aliases, schema
 from recexp.config.catalogue import merge
 from recexp.config.findings import Findings
+from recexp.config.relations import Alias
 from recexp.config.targets import refusal
 from recexp.config.validate import not_a_value, unknown
-from recexp.config.values import IllegalValue, convert
+from recexp.config.values import IllegalValue, convert, show
 from recexp.config.words import Word
 
 
@@ -23,6 +25,11 @@ class Legal:
     elsewhere: schema.Schema
     facts: set[str]
     sections: set[str]
+
+    @cached_property
+    def aliases(self) -> dict[str, Alias]:
+        """Other names of the options."""
+        return schema.aliases(self.options)
 
 
 def assign(
@@ -38,20 +45,25 @@ def assign(
     """
     result = dict(tree)
     origin: dict[str, Word] = {}
+    names: dict[str, str] = {}
     for order, word in words:
         if _mark_is_fine(order, word, legal, findings):
             for key, value in _leaves(word.key, word.value, legal):
                 problem, converted = _check(key, value, word, legal)
+                own = legal.aliases[key].key if key in legal.aliases else key
+                if problem is None and names.setdefault(own, key) != key:
+                    problem = f"this sets {own}, and so does {origin[own].text}. Write one of them."
                 if problem is None:
-                    result = _put(result, key, converted)
-                    origin[key] = word
+                    result = _put(result, own, converted)
+                    origin[own] = word
                 elif problem:
-                    findings.add(order, f"{word.text}: {problem}", key if key in legal.options else None)
+                    findings.add(order, f"{word.text}: {problem}", own if own in legal.options else None)
     return result, origin
 
 
 def _mark_is_fine(order: int, word: Word, legal: Legal, findings: Findings) -> bool:
-    key, known = word.key, word.key in legal.options or word.key in legal.sections
+    key = word.key
+    known = key in legal.options or key in legal.sections or key in legal.aliases
     if word.mark == "~":
         null = f" Write {key}=null." if key in legal.options and legal.options[key].nullable else ""
         text = f"settings cannot be removed.{null}" if known else unknown(key, legal.options)
@@ -74,6 +86,8 @@ def _check(key: str, value: Any, word: Word, legal: Legal) -> tuple[str | None, 
     if key.rpartition(".")[2] == "_target_" and (refused := refusal(value)) is not None:
         return refused, value
     owner = _free_mapping(key, legal)
+    if key in legal.aliases:
+        return _convert_alias(legal.aliases[key], key, value, word, legal)
     if key in legal.options:
         return _convert(legal.options[key], value, word if key == word.key else None)
     if owner is not None:
@@ -83,14 +97,14 @@ def _check(key: str, value: Any, word: Word, legal: Legal) -> tuple[str | None, 
         return f"{key} is stated by the {group}'s own file and cannot be set. Choose another {group}.", value
     if key in legal.sections:
         return not_a_value(key, legal.options), value
-    if key in legal.elsewhere:
+    if key in legal.elsewhere or key in schema.aliases(legal.elsewhere):
         return "", value
     plus = f" {word.mark} cannot create it." if word.mark else ""
     return unknown(key, {**legal.elsewhere, **legal.options}, _candidates(key, legal)) + plus, value
 
 
 def _candidates(key: str, legal: Legal) -> set[str]:
-    found = {*legal.options, *legal.elsewhere}
+    found = {*legal.options, *legal.elsewhere, *legal.aliases, *schema.aliases(legal.elsewhere)}
     return found if "." in key else found | legal.sections | {"experiment"}
 
 
@@ -108,6 +122,15 @@ def _convert(option: schema.Option, value: Any, word: Word | None) -> tuple[str 
         return None, value  # judged once it is resolved
     try:
         return None, convert(option, value, written=None if word is None else word.written)
+    except IllegalValue as illegal:
+        return str(illegal), value
+
+
+def _convert_alias(alias: Alias, key: str, value: Any, word: Word, legal: Legal) -> tuple[str | None, Any]:
+    if key != word.key:
+        return f"{key} is another name of {alias.key}: write {key}={show(value)} as a word of its own.", value
+    try:
+        return None, aliases.converted(alias, legal.options[alias.key], value, word.written)
     except IllegalValue as illegal:
         return str(illegal), value
 

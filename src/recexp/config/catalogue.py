@@ -162,10 +162,24 @@ def value_at(tree: Mapping[str, Any], key: str) -> Any:
     return node
 
 
-def schema_of(config: Mapping[str, Any]) -> dict[str, schema.Option]:
-    """The options of a composed configuration, found again from the names of its choices."""
+def choices_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """The choices of a composed configuration, found again from their names."""
     names = {group: node.get("name") for group in schema.groups() if isinstance(node := config.get(group), Mapping)}
-    return schema_for({group: name for group, name in names.items() if name and locate(f"{group}/{name}") is not None})
+    return {group: name for group, name in names.items() if name and locate(f"{group}/{name}") is not None}
+
+
+def schema_of(config: Mapping[str, Any]) -> dict[str, schema.Option]:
+    """The options of a composed configuration."""
+    return schema_for(choices_of(config))
+
+
+def stated(group: str, choice: str, key: str, otherwise: Any = None) -> Any:
+    """What the file of a choice, or its base, says of a key of its own group."""
+    for file in reversed(list(chain(f"{group}/{choice}"))):
+        node = file.tree.get(group)
+        if isinstance(node, Mapping) and key in node:
+            return node[key]
+    return otherwise
 
 
 def merge(base: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

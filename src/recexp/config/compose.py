@@ -18,7 +18,20 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from recexp.config import assign, catalogue, choices, experiment, location, plugins, rules, schema, validate, words
+from recexp.config import (
+    aliases,
+    assign,
+    catalogue,
+    choices,
+    conditions,
+    experiment,
+    location,
+    plugins,
+    rules,
+    schema,
+    validate,
+    words,
+)
 from recexp.config.findings import COMBINATIONS, FILES, Findings
 from recexp.errors import ConfigError
 
@@ -94,6 +107,8 @@ def _jobs(placed: Placed, multirun: bool, findings: Findings) -> Iterator[Placed
         return
     sweeper = hydra.get("sweeper") or {}
     params = sweeper.get("params") or {} if multirun else {}
+    if params:
+        findings.extend(FILES, aliases.in_parameters(params, _readable_schema()))
     is_basic = "basic_sweeper" in str(sweeper.get("_target_", "basic_sweeper"))
     fixed = [(order, word) for order, word in placed if word.is_hydra or word.mark in ("~", "+")]
     free = [word.text for order, word in placed if (order, word) not in fixed]
@@ -190,7 +205,8 @@ def _fill(
     elsewhere = catalogue.schema_for({**base.chosen, **dict.fromkeys(unclear)}) if unclear else {}
     legal = assign.Legal(options, elsewhere, facts, schema.sections({**elsewhere, **options}))
     settings = [(order, word) for order, word in placed if not word.is_hydra and choices.group_of(word) is None]
-    tree, origin = assign.assign(base.tree, settings, legal, findings)
+    below = dict(base.tree) if recipe is None else experiment.without_aliases(base.tree, recipe, options, findings)
+    tree, origin = assign.assign(below, settings, legal, findings)
     if recipe is not None:
         findings.extend(FILES, experiment.stated(recipe, facts))
     places = {word.text: order for order, word in settings}
@@ -204,7 +220,9 @@ def _fill(
     for key, text in mistakes:
         if key not in findings.bad and key.split(".")[0] not in unclear:
             findings.add(label(key)[0], f"{label(key)[1]}: {text}", key if key in {*options, *legal.sections} else None)
-    findings.extend(COMBINATIONS, rules.broken(converted, frozenset(origin), findings))
+    explicit = frozenset(origin)
+    findings.extend(COMBINATIONS, rules.broken(converted, explicit, findings))
+    findings.extend(COMBINATIONS, conditions.broken(converted, options, explicit, findings))
     return converted
 
 

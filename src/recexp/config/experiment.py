@@ -10,9 +10,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from recexp.config import catalogue, choices, schema
+from recexp.config import aliases, catalogue, choices, schema
 from recexp.config.findings import FILES, Findings
 from recexp.config.suggest import closest, did_you_mean
+from recexp.config.values import IllegalValue
 from recexp.errors import ConfigError
 
 
@@ -93,6 +94,37 @@ def stated(recipe: Recipe, facts: set[str]) -> Iterator[str]:
                 )
 
 
+def without_aliases(
+    tree: Mapping[str, Any], recipe: Recipe, options: schema.Schema, findings: Findings
+) -> dict[str, Any]:
+    """The tree with the recipe's other names replaced; of several files, the last that sets the option counts."""
+    result, others = dict(tree), schema.aliases(options)
+    by_option: dict[str, list[str]] = {}
+    for name, alias in others.items():
+        by_option.setdefault(alias.key, []).append(name)
+    for key, names in by_option.items():
+        last = where = None
+        for file in recipe.files:
+            used = [name for name in (key, *names) if name in set(dotted(file.tree))]
+            if len(used) > 1:
+                text = (
+                    f"{catalogue.shown(file.path)}: {' and '.join(used)} are two names of one option: set one of them."
+                )
+                findings.add(FILES, text, key)
+            last, where = (used[-1], file.path) if used else (last, where)
+        if last in names and where is not None:
+            given = catalogue.value_at(result, last)
+            try:
+                value = aliases.converted(others[last], options[key], given)
+            except IllegalValue as illegal:
+                findings.add(FILES, f"{catalogue.shown(where)}: {last}: {illegal}", key)
+            else:
+                result = _put(result, key, value)
+        for name in names:
+            result = _without(result, name)
+    return result
+
+
 def dotted(tree: Mapping[str, Any]) -> Iterator[str]:
     """Every dotted key that a file sets, Hydra's own left out."""
     return _dotted({name: below for name, below in tree.items() if name != "hydra"}, "")
@@ -127,3 +159,15 @@ def _dotted(node: Any, prefix: str) -> Iterator[str]:
             yield from _dotted(below, f"{prefix}{name}.")
     elif prefix:
         yield prefix[:-1]
+
+
+def _put(tree: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    first, _, rest = key.partition(".")
+    return {**tree, first: _put(tree.get(first) or {}, rest, value) if rest else value}
+
+
+def _without(tree: Mapping[str, Any], key: str) -> dict[str, Any]:
+    first, _, rest = key.partition(".")
+    if rest and isinstance(tree.get(first), Mapping):
+        return {**tree, first: _without(tree[first], rest)}
+    return {name: value for name, value in tree.items() if rest or name != first}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recexp.config import catalogue, schema
+from recexp.config.conditions import described
 from recexp.config.values import show
 
 USAGE = """\
@@ -41,12 +42,13 @@ def text(arguments: Sequence[str]) -> str:
 
 def chosen_by(arguments: Sequence[str]) -> dict[str, str]:
     """The default choices, and those of the arguments where they exist."""
-    chosen = catalogue.default_choices()
+    said: dict[str, str] = {}
     for argument in arguments:
         group, _, choice = argument.partition("=")
         if group in schema.groups() and choice in catalogue.choices(group):
-            chosen[group] = choice
-    chosen |= catalogue.implied(chosen)
+            said[group] = choice
+    chosen = catalogue.default_choices() | said
+    chosen |= catalogue.implied(chosen) | said
     return {group: chosen[group] for group in schema.groups() if group in chosen}
 
 
@@ -55,12 +57,15 @@ def _choices(group: str, chosen: str | None) -> str:
     for choice in catalogue.choices(group):
         mark = "*" if choice == chosen else " "
         lines.append(f"  {mark} {choice:<22} {catalogue.read(f'{group}/{choice}').help}".rstrip())
-    note = " (follows from the model)" if group == "problem" else ""
+    note = " (each model has its usual one)" if group == "problem" else ""
     return f"{group}=WORD{note}\n" + "\n".join(lines or ["    none yet"]) + "\n"
 
 
 def _settings(options: schema.Schema, values: Mapping[str, Any]) -> str:
     left = {key: f"{key}={show(catalogue.value_at(values, key))}" for key in options}
     width = min(44, max(len(entry) for entry in left.values()))
-    lines = [f"  {left[key]:<{width}}  {option.help} ({option.legal()})" for key, option in options.items()]
+    lines = [
+        f"  {left[key]:<{width}}  {option.help} ({option.legal()}{described(key, option)})"
+        for key, option in options.items()
+    ]
     return "\n".join(lines) + "\n"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recexp.config import catalogue, schema
+from recexp.config.conditions import described
 from recexp.config.values import show
 
 _HEAD = """\
@@ -70,8 +71,8 @@ def _help(group: str, choice: str) -> str:
 
 def _table(options: schema.Schema, values: Mapping[str, Any]) -> str:
     rows = [
-        f"| `{key}` | `{show(catalogue.value_at(values, key))}` | {_cell(option.legal())} | {_cell(option.help)}"
-        f"{'' if option.identity else ' *(free)*'} |"
+        f"| `{key}` | `{show(catalogue.value_at(values, key))}` | {_cell(option.legal() + described(key, option))} | "
+        f"{_cell(option.help)}{'' if option.identity else ' *(free)*'} |"
         for key, option in options.items()
     ]
     return "\n".join(["| key | default | legal | what it does |", "|---|---|---|---|", *rows]) + "\n"

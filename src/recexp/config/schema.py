@@ -9,6 +9,8 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from recexp.config import relations
+from recexp.config.relations import Alias, Need
 from recexp.config.settings import Settings
 from recexp.errors import ConfigError
 
@@ -36,7 +38,12 @@ SHORTHANDS = {
 
 @dataclass(frozen=True)
 class Option:
-    """One setting. ``min`` and ``max`` are included, and hold for every element of a list."""
+    """One setting. ``min`` and ``max`` are included, and hold for every element of a list.
+
+    ``legal_with``: other key -> its value -> what this option may be then (null always may, where it is legal at all).
+    ``only_with``: what other keys must be for this option to have an effect; ``otherwise`` says what to do instead.
+    ``needed_by``: the same, stated by the other side. ``aliases``: other name -> kind of `recexp.config.relations`.
+    """
 
     type: str
     help: str = ""
@@ -45,6 +52,11 @@ class Option:
     choices: tuple[Any, ...] | None = None
     nullable: bool = False
     identity: bool = True
+    legal_with: Mapping[str, Mapping[Any, tuple[Any, ...]]] = dataclasses.field(default_factory=dict)
+    only_with: Mapping[str, Need] = dataclasses.field(default_factory=dict)
+    otherwise: str = ""
+    needed_by: Mapping[str, Need] = dataclasses.field(default_factory=dict)
+    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def legal(self) -> str:
         """What may be written, in words."""
@@ -93,22 +105,43 @@ def sections(schema: Schema) -> set[str]:
     return found
 
 
-def parse(node: Mapping[str, Any], prefix: str, where: str) -> dict[str, Option]:
+def aliases(schema: Schema) -> dict[str, Alias]:
+    """The other names of options, each with what it stands for."""
+    return {name: Alias(key, kind) for key, option in schema.items() for name, kind in option.aliases.items()}
+
+
+def parse(
+    node: Mapping[str, Any], prefix: str, where: str, above: Mapping[str, Any] | None = None
+) -> dict[str, Option]:
     """Flatten a ``_schema_`` block; a mapping with a textual ``type`` is an option, any other is a section.
 
+    Args:
+        node: The block, or a section of it.
+        prefix: What its keys begin with.
+        where: The file, for messages.
+        above: Attributes that the sections around it state for all options.
+
     Raises:
-        ConfigError: the block itself is malformed (``where`` names its file).
+        ConfigError: the block itself is malformed.
     """
     options: dict[str, Option] = {}
+    stated = {name: node[name] for name in relations.SHARED if name in node and not _is_option(node[name])}
+    shared = {**(above or {}), **stated}
     for name, entry in node.items():
         key = f"{prefix}{name}"
+        if name in stated:
+            continue
         if not isinstance(entry, Mapping):
             raise ConfigError([f"{where}: _schema_: {key} must be a mapping such as {{type: int, help: ...}}"])
-        if isinstance(entry.get("type"), str):
-            options[key] = _parse_option(entry, key, where)
+        if _is_option(entry):
+            options[key] = _parse_option({**shared, **entry}, key, where)
         else:
-            options.update(parse(entry, f"{key}.", where))
+            options.update(parse(entry, f"{key}.", where, shared))
     return options
+
+
+def _is_option(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and isinstance(entry.get("type"), str)
 
 
 def _parse_option(entry: Mapping[str, Any], key: str, where: str) -> Option:
@@ -119,7 +152,7 @@ def _parse_option(entry: Mapping[str, Any], key: str, where: str) -> Option:
             f"attributes are {', '.join(sorted(attributes))}; types {', '.join(TYPES)}; groups {', '.join(groups())}"
         )
         raise ConfigError([f"{where}: _schema_: {key}: {dict(entry)} is not an option of a group: {legal}"])
-    values = dict(entry)
+    values = {**entry, **relations.parse(entry, key, where)}
     if values.get("choices") is not None:
         values["choices"] = tuple(values["choices"])
     return Option(**values)

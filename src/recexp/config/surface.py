@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from recexp.config import catalogue, schema
+from recexp.config.conditions import described
 from recexp.config.reference import own
 
 
@@ -14,12 +15,15 @@ def surface() -> str:
     for group in schema.groups():
         for choice in catalogue.choices(group):
             lines.add(f"{group}={choice}")
-            lines.update(_line(f"{group}={choice} ", key, option) for key, option in own(group, choice).items())
+            options = own(group, choice)
+            lines.update(_line(f"{group}={choice} ", key, option) for key, option in options.items())
+            others = schema.aliases(options)
+            lines.update(f"{group}={choice} {name}: another name, {alias.said()}" for name, alias in others.items())
     return "\n".join(sorted(lines)) + "\n"
 
 
 def _line(prefix: str, key: str, option: schema.Option) -> str:
-    return f"{prefix}{key}: {option.legal()}{'' if option.identity else ' (free)'}"
+    return f"{prefix}{key}: {option.legal()}{described(key, option)}{'' if option.identity else ' (free)'}"
 
 
 if __name__ == "__main__":

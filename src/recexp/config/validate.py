@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from recexp.config.schema import SHORTHANDS, Schema, sections
+from recexp.config.schema import SHORTHANDS, Schema, aliases, sections
 from recexp.config.suggest import closest_key, did_you_mean
 from recexp.config.targets import refusal
 from recexp.config.values import IllegalValue, convert
@@ -31,7 +31,7 @@ def tree(config: Mapping[str, Any], options: Schema, facts: set[str]) -> tuple[d
 
 def unknown(key: str, options: Schema, candidates: set[str] | None = None) -> str:
     """The sentence for a key that does not exist: what was probably meant, and what the section has."""
-    legal = set(options) if candidates is None else candidates
+    legal = {*options, *aliases(options)} if candidates is None else candidates
     suggestion = closest_key(key, legal)
     section = key.rpartition(".")[0]
     text = f"there is no setting {key}.{did_you_mean(suggestion)}"

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 
-from recexp.config import catalogue, schema
+from recexp.config import aliases, catalogue, schema
 from recexp.config.suggest import closest, did_you_mean
 
 MARKS = {OverrideType.ADD: "+", OverrideType.FORCE_ADD: "++", OverrideType.DEL: "~", OverrideType.CHANGE: ""}
@@ -87,8 +87,12 @@ def long_form(text: str) -> str:
 
 
 def forced(text: str, config: Mapping[str, Any]) -> str:
-    """Mark a word with ``++`` where it adds a key to a free mapping; without it Hydra refuses what we have accepted."""
+    """A word as Hydra takes it: another name of an option is replaced, a key of a free mapping marked with ``++``."""
     word = read(text)
+    override = OverridesParser.create().parse_override(text)
+    own_name = aliases.rewritten(override, word.mark, word.written, config)
+    if own_name is not None:
+        return own_name
     if not word.mark and any(f"{word.key}.".startswith(f"{key}.") for key in _free(config)):
         return f"++{text}"
     node: Any = config
