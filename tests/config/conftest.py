@@ -30,7 +30,8 @@ hydra: {output_subdir: null, run: {dir: .}, sweep: {dir: "${paths.root}/runs/${n
 defaults:
   - /problem: rank
   - _self_
-model: {name: alpha, problem: rank, _target_: recexp.errors.RecexpError, dim: 8, rate: 0.5, mode: inner, sizes: [4, 2]}
+model:
+  {name: alpha, problems: [rank], _target_: recexp.errors.RecexpError, dim: 8, rate: 0.5, mode: inner, sizes: [4, 2]}
 trainer: {max_epochs: 3}
 dataset: {batch_size: 32}
 _schema_:
@@ -46,7 +47,7 @@ _schema_:
 defaults:
   - /problem: guess
   - _self_
-model: {name: beta, problem: guess, _target_: recexp.errors.DataError, depth: 2}
+model: {name: beta, problems: [guess], _target_: recexp.errors.DataError, depth: 2}
 trainer: {max_epochs: 1}
 _schema_:
   model:

@@ -52,7 +52,7 @@ def test_facts(house: Path) -> None:
     facts = catalogue.facts(chosen, catalogue.schema_for(chosen))
     assert facts == {
         "model.name",
-        "model.problem",
+        "model.problems",
         "model._target_",
         "dataset.name",
         "dataset.poses",

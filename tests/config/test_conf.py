@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from recexp.config import catalogue, location, schema, targets
+from recexp.config import catalogue, conditions, experiment, location, schema, targets
 from recexp.config.compose import compose
 from recexp.errors import ConfigError
 
@@ -35,6 +35,34 @@ def test_choice_explains_itself(group: str, choice: str) -> None:
 
 def reference_options(group: str, choice: str) -> dict[str, schema.Option]:
     return {key: option for key, option in catalogue.schema_for({group: choice}).items() if key not in schema.core()}
+
+
+@pytest.mark.parametrize(("group", "choice"), EVERY)
+def test_what_a_choice_declares_about_its_options_can_be(group: str, choice: str) -> None:
+    options = catalogue.schema_for({group: choice})
+    facts = catalogue.facts({group: choice}, options)
+    for other in schema.groups():  # a relation may name what another group's choices have
+        for one in catalogue.choices(other) if other != group else ():
+            chosen = catalogue.schema_for({other: one})
+            facts |= catalogue.facts({other: one}, chosen)
+            options = {**chosen, **options}
+    assert conditions.mistakes(options, facts) == []
+
+
+@pytest.mark.parametrize(("group", "choice"), EVERY)
+def test_a_choice_does_not_state_an_option_under_another_name(group: str, choice: str) -> None:
+    options = catalogue.schema_for({group: choice})
+    stated = {key for file in catalogue.chain(f"{group}/{choice}") for key in experiment.dotted(file.tree)}
+    assert not stated & set(schema.aliases(options))
+
+
+@pytest.mark.parametrize("model", catalogue.choices("model"))
+def test_a_model_says_what_it_solves_and_how_it_is_fed(model: str) -> None:
+    solves = catalogue.stated("model", model, "problems")
+    assert isinstance(solves, list)
+    assert set(solves) <= set(catalogue.choices("problem"))
+    assert catalogue.stated("model", model, "feed") in ("windows", "sessions")
+    assert catalogue.stated("model", model, "problem") is None
 
 
 @pytest.mark.parametrize("group", schema.groups())

@@ -11,7 +11,16 @@ from recexp.config.catalogue import schema_of
 
 # Besides every option declared with identity: false. The task is a verb (train, evaluate), not a part of the result;
 # the others describe a choice, whose name is in the hash.
-EXCLUDED = ("task", "dataset.poses", "dataset.licence", "device.precisions", "device.preflight", "model.blocks")
+EXCLUDED = (
+    "task",
+    "dataset.poses",
+    "dataset.licence",
+    "device.precisions",
+    "device.preflight",
+    "model.blocks",
+    "model.problems",
+    "model.feed",
+)
 
 
 def identity(config: Mapping[str, Any], fingerprint: str) -> str:

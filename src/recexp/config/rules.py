@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from recexp.config import catalogue, schema
+from recexp.config.conditions import users_own, usual
 from recexp.config.findings import Findings
 from recexp.config.suggest import closest, did_you_mean
 from recexp.config.values import show
@@ -19,6 +20,7 @@ OPTIMISER_OPTIONS = {
     "adagrad": {"initial_accumulator", "eps"},
     "sgd": {"momentum", "nesterov"},
     "rmsprop": {"alpha", "eps", "momentum"},
+    "adagrad_momentum": {"momentum", "eps", "initial_accumulator"},
 }
 #: Options of Ascend's own profiler; null leaves them to it.
 ASCEND_PROFILER = ("level", "aic_metrics", "l2_cache", "mstx", "export")
@@ -56,23 +58,38 @@ def _rule(*reads: str) -> Callable[[Check], Check]:
 @_rule("model", "dataset")
 def _pair(config: Config, explicit: frozenset[str]) -> Iterator[str]:
     model, dataset = config["model"], config["dataset"]
-    problem, poses = model.get("problem"), dataset.get("poses") or []
-    if problem not in poses:
-        datasets = [word for word in catalogue.choices("dataset") if problem in _stated("dataset", word, "poses", [])]
-        models = [word for word in catalogue.choices("model") if _stated("model", word, "problem", None) in poses]
+    solves, poses = model.get("problems") or [], dataset.get("poses") or []
+    if not set(solves) & set(poses):
+        datasets = _that("dataset", "poses", solves)
+        models = _that("model", "problems", poses)
         yield (
-            f"model={model.get('name')} with dataset={dataset.get('name')}: the model solves {problem}, the dataset "
-            f"poses {', '.join(poses) or 'nothing'}. Datasets for this model: {', '.join(datasets) or 'none'}. "
+            f"model={model.get('name')} with dataset={dataset.get('name')}: the model solves "
+            f"{', '.join(solves) or 'nothing'}, the dataset poses {', '.join(poses) or 'nothing'}. "
+            f"Datasets for this model: {', '.join(datasets) or 'none'}. "
             f"Models for this dataset: {', '.join(models) or 'none'}."
         )
 
 
-@_rule("model", "problem")
+@_rule("model", "dataset", "problem")
 def _problem(config: Config, explicit: frozenset[str]) -> Iterator[str]:
-    problem, wanted = config["problem"].get("name"), config["model"].get("problem")
-    if problem != wanted:
-        model = config["model"].get("name")
-        yield f"problem={problem}: the problem follows from the model, and {model} solves {wanted}."
+    model, dataset, problem = config["model"], config["dataset"], config["problem"].get("name")
+    solves, poses = model.get("problems") or [], dataset.get("poses") or []
+    both = [word for word in solves if word in poses]
+    if not both or problem in both:
+        return
+    if problem not in solves:
+        others = _that("model", "problems", [problem])
+        said = f"model={model.get('name')}: the model does not solve it. Models that do: {', '.join(others) or 'none'}."
+    else:
+        others = _that("dataset", "poses", [problem])
+        said = f"dataset={dataset.get('name')}: the dataset does not pose it. "
+        said += f"Datasets that do: {', '.join(others) or 'none'}."
+    yield f"problem={problem} with {said} Problems of this model and dataset: {', '.join(both)}."
+
+
+def _that(group: str, key: str, wanted: Sequence[str]) -> list[str]:
+    """The choices of a group that state one of the wanted words under a key."""
+    return [word for word in catalogue.choices(group) if set(catalogue.stated(group, word, key) or []) & set(wanted)]
 
 
 @_rule("device", "precision")
@@ -108,7 +125,7 @@ def _elsewhere(config: Config, explicit: frozenset[str]) -> Iterator[str]:
 def _task_options(config: Config, explicit: frozenset[str]) -> Iterator[str]:
     task = config["task"]
     for key in sorted({"resume", "resume_elsewhere", "ckpt"} & explicit - set(task.get("options") or [])):
-        users = [word for word in catalogue.choices("task") if key in _stated("task", word, "options", [])]
+        users = [word for word in catalogue.choices("task") if key in catalogue.stated("task", word, "options", [])]
         yield f"{key}={show(config[key])}: task={task.get('name')} does not use it; task={' or '.join(users)} does."
 
 
@@ -145,17 +162,25 @@ def _without_effect(config: Config, explicit: frozenset[str]) -> Iterator[str]:
 
 @_rule("optim")
 def _optimiser(config: Config, explicit: frozenset[str]) -> Iterator[str]:
-    optim = config["optim"]
+    optim, defaults = config["optim"], usual(config)
     has = OPTIMISER_OPTIONS[optim["name"]]
     for option in sorted(set().union(*OPTIMISER_OPTIONS.values()) - has):
-        if optim[option] is not None:
+        key = f"optim.{option}"
+        # What the model's file states for its own optimiser is no mistake of the one who chooses another.
+        is_users = key in explicit or users_own(config, key, defaults, schema.core()[key])
+        if optim[option] is not None and is_users:
             users = [name for name, options in OPTIMISER_OPTIONS.items() if option in options]
             yield (
-                f"optim.{option}={show(optim[option])} is an option of {' and '.join(users)}, not of {optim['name']}, "
-                f"which has {', '.join(sorted(has))}. Set optim.{option}=null or another optim.name."
+                f"{key}={show(optim[option])} is an option of {_listed(users)}, not of {optim['name']}, "
+                f"which has {', '.join(sorted(has))}. Set {key}=null or another optim.name."
             )
     if optim["nesterov"] and not optim["momentum"] and "nesterov" in has:
         yield "optim.nesterov=true needs optim.momentum above 0."
+    if optim["rows"] == "touched" and optim["weight_decay"]:
+        yield (
+            f"optim.weight_decay={show(optim['weight_decay'])} with optim.rows=touched: the decay moves every row at "
+            "every update. Set optim.rows=all or optim.weight_decay=0."
+        )
 
 
 @_rule("optim.schedule")
@@ -230,6 +255,10 @@ def _debugged_task(config: Config, explicit: frozenset[str]) -> Iterator[str]:
             yield f"{key}={show(value)} looks into a training: task={task.get('name')} has none."
 
 
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def _useless(config: Config, section: str, switch: str, explicit: frozenset[str], remedy: str) -> Iterator[str]:
     """Options of a section whose switch is off, where they were typed or are not what they are by default."""
     options = catalogue.value_at(config, section)
@@ -237,11 +266,3 @@ def _useless(config: Config, section: str, switch: str, explicit: frozenset[str]
     for name, value in options.items():
         if name != switch and (value != defaults[name] or f"{section}.{name}" in explicit):
             yield f"{section}.{name}={show(value)} has no effect without {remedy}."
-
-
-def _stated(group: str, choice: str, key: str, otherwise: Any) -> Any:
-    for file in reversed(list(catalogue.chain(f"{group}/{choice}"))):
-        node = file.tree.get(group)
-        if isinstance(node, Mapping) and key in node:
-            return node[key]
-    return otherwise

@@ -89,16 +89,28 @@ class ScheduleSettings:
 class OptimSettings:
     """The optimiser. An option that the chosen one does not have is refused, not ignored."""
 
-    name: str = option("adam", choices=("adam", "adagrad", "sgd", "rmsprop"), help="optimiser")
+    name: str = option(
+        "adam",
+        choices=("adam", "adagrad", "adagrad_momentum", "sgd", "rmsprop"),
+        help="optimiser; adagrad_momentum: GRU4Rec's Adagrad, with momentum on the scaled step",
+    )
     lr: float = option(0.001, min=0, help="learning rate")
     weight_decay: float = option(0.0, min=0, help="decay on every parameter, added to the gradient (L2, factor 1/2)")
-    momentum: float | None = option(None, min=0, max=1, help="sgd, rmsprop")
+    momentum: float | None = option(None, min=0, max=1, help="sgd, rmsprop, adagrad_momentum")
     nesterov: bool | None = option(None, help="sgd")
     beta1: float | None = option(None, min=0, max=1, help="adam: decay of the first moment")
     beta2: float | None = option(None, min=0, max=1, help="adam: decay of the second moment")
     alpha: float | None = option(None, min=0, max=1, help="rmsprop: decay of the squared gradient")
-    initial_accumulator: float | None = option(None, min=0, help="adagrad: start of the sum of squares")
-    eps: float | None = option(None, min=0, help="adam, adagrad, rmsprop: added to the denominator")
+    initial_accumulator: float | None = option(
+        None, min=0, help="adagrad, adagrad_momentum: start of the sum of squares"
+    )
+    eps: float | None = option(None, min=0, help="all but sgd: added to the denominator")
+    rows: str = option(
+        "all",
+        choices=("all", "touched"),
+        help="all: every row of an embedding table at every update; touched: only the rows that the batch looked up, "
+        "whose momentum rests meanwhile",
+    )
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
 
 

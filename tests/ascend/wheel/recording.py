@@ -28,7 +28,7 @@ def models() -> list[str]:
 
 def cells(model: str) -> list[list[str]]:
     """The settings of each command that is recorded for a model."""
-    dataset = DATASETS[catalogue.read(f"model/{model}").tree["model"]["problem"]]
+    dataset = DATASETS[catalogue.implied({"model": model})["problem"]]
     return [
         [f"model={model}", f"dataset={dataset}", f"precision={precision}", *variant.split()]
         for precision in PRECISIONS
