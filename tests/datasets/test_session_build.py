@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recexp.datasets.events import TEST, TRAIN, VALIDATION
+from recexp.datasets.session_arrays import Boundaries, Sample
 from recexp.datasets.session_build import SessionBuild
 from recexp.datasets.session_recipe import Recipe
 from recexp.datasets.session_spill import Clicks, Source, spill
@@ -117,7 +118,7 @@ RECIPES = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(EVENTS, RECIPES, st.integers(1, 4), st.booleans())
 def test_as_in_pandas(rows: Rows, recipe: Recipe, parts: int, grouped: bool) -> None:
     if grouped:  # as logs are: nothing is sorted
@@ -138,7 +139,7 @@ def test_as_in_pandas(rows: Rows, recipe: Recipe, parts: int, grouped: bool) -> 
     assert numbers["kept"] + sum(left_out.get(reason, 0) for reason in reasons) == numbers["all"]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(EVENTS, EVENTS, st.integers(0, 30), st.integers(1, 3))
 def test_prepared_files_keep_all_of_training(train: Rows, test: Rows, holdout: int, parts: int) -> None:
     recipe = Recipe(min_item_support=0, min_session_length=1, holdout=holdout)
@@ -197,6 +198,26 @@ def test_the_first_session_of_a_share_is_cut_to_its_first_events() -> None:
     thirds, _, left_out = build([(None, rows)], Recipe(min_item_support=1, holdout=10, share=3))
     assert [(label, items) for label, part, items, _ in thirds if part != TEST] == [(2, [3, 2]), (3, [1, 2])]
     assert (left_out["older_train_sessions"], left_out["older_train_sessions_events"]) == (1, 6)
+
+
+def test_sessions_that_end_at_one_moment_are_cut_in_the_order_of_labels() -> None:
+    rows = [(s, item, 5 + item) for s in (4, 2, 3, 1) for item in (0, 1)] + [(9, 0, 90), (9, 1, 91)]
+    sessions, _, _ = build([(None, rows)], Recipe(min_item_support=1, holdout=10, share=2), parts=2)
+    assert [label for label, *_ in sessions] == [3, 4, 9]
+
+
+def test_parts_of_successive_sessions_are_about_equally_large() -> None:
+    rng = np.random.default_rng(1)
+    label = rng.permutation(4000).astype(np.int64)
+    for first in (np.zeros(4000, np.int64), rng.integers(0, 3, 4000), rng.integers(0, 10**6, 4000)):
+        samples = [Sample.of(first[own], label[own]) for own in np.array_split(np.arange(4000), 3)]
+        boundaries = Boundaries.of(samples, 8)
+        goal = boundaries.part(first, label)
+        sizes = np.bincount(goal, minlength=8)
+        assert sizes.min() > 300
+        assert sizes.max() < 700
+        order = np.lexsort((label, first))
+        assert (np.diff(goal[order].astype(int)) >= 0).all()
 
 
 @pytest.mark.parametrize(
