@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.types import RunMode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recexp.config import aliases, help, reference, schema, surface, words
+from recexp import cli
+from recexp.config import aliases, help, reference, schema, surface, targets, words
 from recexp.config.compose import compose, compose_all, loader
 from recexp.config.identity import identity
 from recexp.config.relations import Alias
@@ -182,6 +184,25 @@ def test_what_hydra_is_told(text: str, told: str) -> None:
         again = compose(["model=named", single])  # as the job itself reads it
         assert single.startswith("++model.high") or composed.model == again["model"]
         assert again == compose_all(["model=named", text], multirun=True)[0]
+
+
+def test_whole_commands(
+    shared_house: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drops: list[tuple[float, float]] = []
+
+    def task(config: dict[str, Any]) -> None:
+        drops.append((config["model"]["drop"], config["model"]["low"]))
+
+    monkeypatch.setattr(targets, "load", lambda dotted: task)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    # What model.high is depends on the model, so that Hydra is told of it as it stands.
+    assert cli.main(["-m", "model=named", "model.keep=0.5,0.8", "model.high=0.9"]) == 0
+    assert drops == [(0.5, 0.1), (0.2, 0.1)]
+    assert cli.main(["--cfg", "job", "model=named", "model.keep=0.6"]) == 0
+    shown = capsys.readouterr().out
+    assert "drop: 0.4" in shown
+    assert "keep" not in shown
 
 
 @given(st.decimals(0, 1, places=6))

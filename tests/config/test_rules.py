@@ -87,6 +87,30 @@ def test_an_unknown_key_does_not_silence_the_rules() -> None:
     assert len(caught.value.problems) == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("", None),
+        ("optim=adam", None),  # the file's momentum is simply not used
+        ("optim=adam optim.momentum=0.2", "is an option of sgd"),
+        ("optim=adam optim.momentum=0.3", "is an option of sgd"),
+        ("optim=adam optim.momentum=null", None),
+        ("optim.momentum=0.3", None),
+    ],
+)
+def test_what_a_models_file_says_of_its_optimiser_is_no_mistake(
+    words: str, says: str | None, new_house: Path, write: Writer
+) -> None:
+    text = (new_house / "conf/model/alpha.yaml").read_text(encoding="utf-8")
+    text = text.replace("trainer: {max", "optim: {name: adagrad_momentum, momentum: 0.2}\ntrainer: {max")
+    write(new_house, {"conf/model/alpha.yaml": text})
+    if says is None:
+        assert compose(words.split())["optim"]["name"] in ("adam", "adagrad_momentum")
+    else:
+        with pytest.raises(ConfigError, match=says):
+            compose(words.split())
+
+
 def test_a_recipe_breaks_rules_like_a_command(new_house: Path, write: Writer) -> None:
     write(new_house / "work", {"experiments/mine.yaml": "optim: {momentum: 0.9}\n"})
     with pytest.raises(ConfigError, match="not of adam"):

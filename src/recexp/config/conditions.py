@@ -93,7 +93,8 @@ def _illegal(config: Config, options: schema.Schema, findings: Findings) -> Iter
 def _useless(config: Config, options: schema.Schema, explicit: frozenset[str], findings: Findings) -> Iterator[str]:
     defaults = usual(config)
     for key, other, need, otherwise in _needs(options):
-        if findings.is_bad(key) or findings.is_bad(other) or not _is_there(config, other):
+        known = key in options and _is_there(config, other)  # either may belong to another choice
+        if not known or findings.is_bad(key) or findings.is_bad(other):
             continue
         met = catalogue.value_at(config, other)
         if _is_met(need, met):
