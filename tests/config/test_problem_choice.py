@@ -154,3 +154,22 @@ def test_the_real_ones(model: str) -> None:
     (found,) = mistakes(f"model={model}", "problem=session", "trainer.early_stop_patience=3")
     assert "problem.validate=true" in found
     compose([f"model={model}", "problem=session", "trainer.early_stop_patience=3", "problem.validate=true"])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("problem.negatives.count=1", "draws its own: model.samples, model.sample_alpha"),
+        ("problem=next_item problem.negatives.count=1", "draws its own: model.samples, model.sample_alpha"),
+        ("problem.drop_last=false", "the schedule of sessions has no rest"),
+        ("trainer.monitor=x", "it needs problem.validate=true"),
+        ("model.keep_prob=0.6 model.dropout_hidden=0.4", "Write one of them."),
+        ("model.loss=bpr model.final_act=softmax", "With bpr: linear, relu, tanh"),
+        ("model.loss=bpr model.logq=1", "it needs model.loss=cross_entropy"),
+    ],
+)
+def test_the_real_model_of_sessions(words: str, says: str) -> None:
+    (found,) = mistakes("model=gru4rec", *words.split())
+    assert says in found
+    config = compose(["model=gru4rec", "model.loss=bpr", "model.keep_prob=0.9", "optim=adam"])
+    assert (config["problem"]["name"], config["model"]["dropout_hidden"]) == ("session", 0.1)

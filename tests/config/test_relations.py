@@ -240,4 +240,12 @@ def test_in_words() -> None:
     assert said["model.act"] == "; with loss=entropy: softmax; with loss=bpr: tanh, relu"
     assert said["model.steps"] == "; only with train=window; only with samples above 0"
     assert said["model.loss"] == ""
+    more = {
+        "legal_with": {"y": {"a": ["a"], "b": ["a"]}, "trainer.kernels": {"plain": ["b"]}},
+        "needed_by": {"a": ["y", "optim.lr"]},
+    }
+    (option,) = schema.parse({"x": {**OPTION, **more}}, "model.", "x.yaml").values()
+    assert conditions.described("model.x", option) == (
+        "; with y=a or b: a; with trainer.kernels=plain: b; without model.x=a there is no model.y, optim.lr"
+    )
     assert Need(values=(True, None, "x")).said("a") == "a=true or null or x"

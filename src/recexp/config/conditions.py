@@ -42,12 +42,15 @@ def users_own(config: Config, key: str, defaults: Config, option: schema.Option 
 def described(key: str, option: schema.Option) -> str:
     """An option's relations in words, each after a semicolon; nothing where it has none."""
     section = f"{key.rpartition('.')[0]}."
-    parts = [
-        f"with {_short(other, section)}={relations.word(value)}: {', '.join(map(relations.word, legal))}"
-        for other, table in option.legal_with.items()
-        for value, legal in table.items()
-    ]
+    parts = []
+    for other, table in option.legal_with.items():
+        for legal in dict.fromkeys(table.values()):
+            held = Need(tuple(value for value, listed in table.items() if listed == legal))
+            parts.append(f"with {held.said(_short(other, section))}: {', '.join(map(relations.word, legal))}")
     parts += [f"only with {need.said(_short(other, section))}" for other, need in option.only_with.items()]
+    for need in dict.fromkeys(option.needed_by.values()):
+        users = [user for user, needs in option.needed_by.items() if needs == need]
+        parts.append(f"without {need.said(key)} there is no {', '.join(users)}")
     parts += [f"also written {_alias(name, kind, key)}" for name, kind in option.aliases.items()]
     return "".join(f"; {part}" for part in parts)
 
