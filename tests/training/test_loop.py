@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 import yaml
+from fitted import assert_equal, fit, weights
 from pytorch_lightning.plugins.precision import MixedPrecision
 
 from recexp.config.location import find
@@ -22,30 +22,10 @@ from recexp.models.attrec import AttRec
 from recexp.problems.module import Clip, StepSettings
 from recexp.problems.next_item_build import build
 from recexp.problems.posed import Posed
-from recexp.training.checkpoint_io import AtomicCheckpointIO
-from recexp.training.checkpoints import BEST, LAST, Checkpoints, CheckpointSettings, RandomState
+from recexp.training.checkpoints import BEST
 from recexp.training.optimizers import make_optimizer
-from recexp.training.signals import Interrupted, StopRequest
 
-Points = list[tuple[int, float]]
 NEGATIVES = yaml.safe_load((find().conf / "problem" / "next_item.yaml").read_text())["negatives"]
-
-
-class Record(pl.Callback):
-    """Collects the loss points and asks to stop after some blocks."""
-
-    def __init__(self, request: StopRequest, stop_after: int | None) -> None:
-        self.request, self.left, self.points, self.metrics = request, stop_after, [], []
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        self.points += pl_module.take_loss_points()
-        if self.left is not None:
-            self.left -= 1
-            if self.left == 0:
-                self.request.number = 2
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.metrics.append((trainer.global_step, dict(pl_module.results)))
 
 
 @pytest.fixture(scope="module")
@@ -83,38 +63,6 @@ def one_thread() -> Iterator[None]:
         warnings.simplefilter("ignore")
         yield
     torch.set_num_threads(before)
-
-
-def fit(
-    posed: Posed, folder: Path, trainer: TrainerSettings, *, stop_after: int | None = None, resume: bool = False,
-    precision: Any = None, patience: int | None = None, monitor: str | None = None,
-) -> tuple[Record, Checkpoints]:  # fmt: skip
-    request = StopRequest()
-    record = Record(request, stop_after)
-    settings = CheckpointSettings(
-        folder, monitor or posed.headline, trainer.checkpoint_every_n_steps, patience, 0.0, {"note": "test"}
-    )
-    random = RandomState(lambda: {"torch": torch.get_rng_state()}, lambda state: torch.set_rng_state(state["torch"]))
-    checkpoints = Checkpoints(settings, random, request, lambda: None)
-    lightning = pl.Trainer(
-        accelerator="cpu", devices=1, max_epochs=trainer.max_epochs, logger=False, enable_progress_bar=False,
-        enable_model_summary=False, enable_checkpointing=False, num_sanity_val_steps=0,
-        plugins=[AtomicCheckpointIO(), *([precision] if precision else [])], callbacks=[record, checkpoints],
-    )  # fmt: skip
-    try:
-        lightning.fit(posed.module, datamodule=posed.data, ckpt_path=str(folder / LAST) if resume else None)
-    except Interrupted:
-        assert stop_after is not None
-    return record, checkpoints
-
-
-def weights(posed: Posed) -> dict[str, torch.Tensor]:
-    return posed.module.state_dict()
-
-
-def assert_equal(one: Posed, other: Posed) -> None:
-    for name, value in weights(one).items():
-        assert torch.equal(value, weights(other)[name]), name
 
 
 def test_resume_is_exact_from_every_block(pose: Callable[..., Posed], tmp_path: Path) -> None:

@@ -128,7 +128,8 @@ class AttRec(nn.Module):
             else:
                 nn.init.xavier_uniform_(weight)
         with torch.no_grad():
-            for table in (self.item_short, self.item_long):
+            # Row 0 is padding, and a user whom nobody knows.
+            for table in (self.item_short, self.item_long, self.user_long):
                 table[0].zero_()
 
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from recexp.models.activations import activation
 from recexp.models.blocks import block
 from recexp.models.gru4rec_fused import FusedGradients, applies
 from recexp.models.gru_cell import gru_step
+from recexp.models.products import linear
 from recexp.models.tables import table_rows
 from recexp.problems.session_steps import FeedOptions
 
@@ -267,9 +268,9 @@ class GRU4Rec(nn.Module):
     def _project(self, number: int, entered: Tensor) -> Tensor:
         """The input's part of a layer's gates, [..., 3h]."""
         if str(number) in self.weight_ih:
-            projected: Tensor = nn.functional.linear(entered, self.weight_ih[str(number)], self.bias_ih[number])
-            return projected
-        return entered + self.bias_ih[number]
+            return nn.functional.linear(entered, self.weight_ih[str(number)], self.bias_ih[number])
+        projected: Tensor = entered + self.bias_ih[number]
+        return projected
 
     def _recur(self, number: int, projected: Tensor, state: Tensor) -> Tensor:
         bias = self.bias_hh.get(str(number))
@@ -319,8 +320,7 @@ class GRU4Rec(nn.Module):
     def score(self, query: Tensor) -> Tensor:
         """Scores of every id before the final activation, which never changes their order, [R, D] to [R, I]."""
         with block(self, "scores", query) as (query,):
-            scores: Tensor = torch.addmm(self.output_bias.T, query, self.output.T)
-        return scores
+            return linear(query, self.output, self.output_bias.view(-1))
 
     def catalogue_scores(self, user: Tensor, history: Tensor) -> Tensor:
         """Scores of every id from the last items, 0 on the left, [b, L] to [b, I]; a user is not looked at."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recexp.models import kernels
+from recexp.models.products import linear
 from recexp.models.tables import RowGradient
 
 if TYPE_CHECKING:
@@ -128,19 +129,26 @@ def prepare(
     return made
 
 
+class _Pair:
+    """Memory as torch's tensor and as numpy's array."""
+
+    def __init__(self, *shape: int) -> None:
+        self.tensor = torch.empty(shape)
+        self.array: Floats = self.tensor.numpy()
+
+
 class _Work:
     """Memory that is used again in every step of b slots."""
 
     def __init__(self, slots: int, width: int, hidden: int) -> None:
-        def make(*shape: int) -> Tensor:
-            return torch.empty(shape)
-
-        self.projected, self.recurrent = make(slots, 3 * hidden), make(slots, 3 * hidden)
-        self.gates = make(slots, 2 * hidden)
-        self.candidate, self.query, self.difference = make(slots, hidden), make(slots, hidden), make(slots, hidden)
-        self.d_query, self.spare = make(slots, hidden), make(slots, hidden)
-        self.d_projected, self.d_recurrent = make(slots, 3 * hidden), make(slots, 3 * hidden)
-        self.d_entered = make(slots, width)
+        self.projected, self.recurrent = _Pair(slots, 3 * hidden), _Pair(slots, 3 * hidden)
+        self.gates = _Pair(slots, 2 * hidden)
+        self.reset, self.update = self.gates.array[:, :hidden], self.gates.array[:, hidden:]
+        self.candidate, self.query, self.difference = (_Pair(slots, hidden) for _ in range(3))
+        self.d_query, self.spare = _Pair(slots, hidden), _Pair(slots, hidden)
+        self.d_projected, self.d_recurrent = _Pair(slots, 3 * hidden), _Pair(slots, 3 * hidden)
+        self.d_reset, self.d_update, self.d_candidate = np.split(self.d_projected.array, 3, axis=1)
+        self.d_entered = torch.empty(slots, width)
         self.ones = torch.ones(slots)
 
 
@@ -156,8 +164,9 @@ class FusedGradients:
         self.sample_weight: Floats = torch.exp(-network.logq * power * log).numpy()
         self._work: dict[int, _Work] = {}
         self._prepared: dict[int, Prepared] = {}
-        dense = (network.weight_ih["0"], network.weight_hh[0], network.bias_ih[0], network.bias_hh["0"])
-        self._dense = [(parameter, torch.zeros_like(parameter)) for parameter in dense]
+        self._dense = (network.weight_ih["0"], network.weight_hh[0], network.bias_ih[0], network.bias_hh["0"])
+        self._weights = [parameter.detach() for parameter in self._dense]
+        self._gradients = [torch.zeros_like(weight) for weight in self._weights]
 
     def prepare(self, batches: Sequence[SessionBatch]) -> None:
         """Look at the ids of the batches, of one step each, that come next."""
@@ -201,15 +210,15 @@ class FusedGradients:
         state = self._state(step, slots, hidden)
         self._forward(work, entered, state, hidden)
         if masks:
-            np.multiply(work.query.numpy(), masks[0].numpy(), out=work.query.numpy())
+            np.multiply(work.query.array, masks[0].numpy(), out=work.query.array)
         loss, d_rows, d_bias = self._scores(work, rows, ready, scale)
         if masks:
-            np.multiply(work.d_query.numpy(), masks[0].numpy(), out=work.d_query.numpy())
+            np.multiply(work.d_query.array, masks[0].numpy(), out=work.d_query.array)
         self._backward(work, entered, state, hidden)
         if entry_mask is not None:
             work.d_entered *= entry_mask
         self._leave(ready, work, d_rows, d_bias)
-        self._carry(step, work.query)
+        self._carry(step, work.query.tensor)
         return loss
 
     def _state(self, step: SessionStep, slots: int, hidden: int) -> Tensor:
@@ -230,39 +239,38 @@ class FusedGradients:
             self.network.carry([self.network.carried()[0].index_copy(0, step.alive, query)])
 
     def _forward(self, work: _Work, entered: Tensor, state: Tensor, hidden: int) -> None:
-        network, two = self.network, 2 * hidden
-        torch.addmm(network.bias_ih[0].detach(), entered, network.weight_ih["0"].detach().t(), out=work.projected)
-        torch.addmm(network.bias_hh["0"].detach(), state, network.weight_hh[0].detach().t(), out=work.recurrent)
-        projected, recurrent = work.projected.numpy(), work.recurrent.numpy()
-        np.add(projected[:, :two], recurrent[:, :two], out=work.gates.numpy())
-        gates = work.gates.sigmoid_().numpy()
-        candidate, difference, query = work.candidate.numpy(), work.difference.numpy(), work.query.numpy()
-        np.multiply(gates[:, :hidden], recurrent[:, two:], out=candidate)
-        np.add(candidate, projected[:, two:], out=candidate)
+        two, projected, recurrent = 2 * hidden, work.projected, work.recurrent
+        (weight_ih, weight_hh, bias_ih, bias_hh), query = self._weights, work.query.array
+        torch.addmm(bias_ih, entered, weight_ih.t(), out=projected.tensor)
+        torch.addmm(bias_hh, state, weight_hh.t(), out=recurrent.tensor)
+        np.add(projected.array[:, :two], recurrent.array[:, :two], out=work.gates.array)
+        work.gates.tensor.sigmoid_()
+        candidate = work.candidate.array
+        np.multiply(work.reset, recurrent.array[:, two:], out=candidate)
+        np.add(candidate, projected.array[:, two:], out=candidate)
         np.tanh(candidate, out=candidate)
-        np.subtract(state.numpy(), candidate, out=difference)
-        np.multiply(gates[:, hidden:], difference, out=query)
+        np.subtract(state.numpy(), candidate, out=work.difference.array)
+        np.multiply(work.update, work.difference.array, out=query)
         np.add(query, candidate, out=query)
 
     def _scores(self, work: _Work, rows: Tensor, ready: Prepared, scale: float) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, and gradients of the rows and their biases; leaves that of the state in ``work.d_query``."""
         bias = self.network.output_bias.detach().view(-1).index_select(0, ready.rows)
-        share = torch.addmm(bias.add_(ready.offset), work.query, rows.t()).softmax(1)
+        share = linear(work.query.tensor, rows, bias.add_(ready.offset)).softmax(1)
         flat = share.numpy().reshape(-1)
         likelihood = flat[ready.own]
         loss = scale * (ready.repeats - float(np.log(np.maximum(likelihood, _SMALLEST)).sum()))
         flat[ready.own] = likelihood - 1
         d_scores = share.mul_(scale)
-        d_rows = torch.mm(d_scores.t(), work.query)
-        torch.mm(d_scores, rows, out=work.d_query)
-        return torch.tensor(loss), d_rows, torch.mv(d_scores.t(), work.ones)
+        d_columns = d_scores.t().contiguous()
+        d_rows = linear(d_columns, work.query.tensor.t().contiguous())
+        work.d_query.tensor.copy_(linear(d_scores, rows.t().contiguous()))
+        return torch.tensor(loss), d_rows, torch.mv(d_columns, work.ones)
 
     def _backward(self, work: _Work, entered: Tensor, state: Tensor, hidden: int) -> None:
-        network, two = self.network, 2 * hidden
-        gates, candidate, d_query = work.gates.numpy(), work.candidate.numpy(), work.d_query.numpy()
-        reset, update = gates[:, :hidden], gates[:, hidden:]
-        spare, d_projected, d_recurrent = work.spare.numpy(), work.d_projected.numpy(), work.d_recurrent.numpy()
-        d_reset, d_update, d_candidate = (d_projected[:, n * hidden : (n + 1) * hidden] for n in range(3))
+        two, d_query, spare = 2 * hidden, work.d_query.array, work.spare.array
+        reset, update, candidate = work.reset, work.update, work.candidate.array
+        d_candidate, d_update, d_recurrent = work.d_candidate, work.d_update, work.d_recurrent.array
         # tanh: (1 - z) (1 - n^2)
         np.multiply(candidate, candidate, out=spare)
         np.subtract(1, spare, out=spare)
@@ -270,26 +278,26 @@ class FusedGradients:
         np.subtract(1, update, out=d_candidate)
         # update gate: (h - n) z (1 - z), while 1 - z is at hand
         np.multiply(d_candidate, update, out=d_update)
-        np.multiply(d_update, work.difference.numpy(), out=d_update)
+        np.multiply(d_update, work.difference.array, out=d_update)
         np.multiply(d_update, d_query, out=d_update)
         np.multiply(d_candidate, spare, out=d_candidate)
         # reset gate: (state's part of the candidate) r (1 - r)
         np.subtract(1, reset, out=spare)
         np.multiply(spare, reset, out=spare)
-        np.multiply(spare, work.recurrent.numpy()[:, two:], out=spare)
-        np.multiply(spare, d_candidate, out=d_reset)
-        d_recurrent[:, :two] = d_projected[:, :two]
+        np.multiply(spare, work.recurrent.array[:, two:], out=spare)
+        np.multiply(spare, d_candidate, out=work.d_reset)
+        d_recurrent[:, :two] = work.d_projected.array[:, :two]
         np.multiply(d_candidate, reset, out=d_recurrent[:, two:])
-        d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh = (gradient for _, gradient in self._dense)
-        torch.mm(work.d_projected.t(), entered, out=d_weight_ih)
-        torch.mm(work.d_recurrent.t(), state, out=d_weight_hh)
-        np.add.reduce(d_projected, axis=0, out=d_bias_ih.numpy())
+        d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh = self._gradients
+        torch.mm(work.d_projected.tensor.t(), entered, out=d_weight_ih)
+        torch.mm(work.d_recurrent.tensor.t(), state, out=d_weight_hh)
+        np.add.reduce(work.d_projected.array, axis=0, out=d_bias_ih.numpy())
         np.add.reduce(d_recurrent, axis=0, out=d_bias_hh.numpy())
-        torch.mm(work.d_projected, network.weight_ih["0"].detach(), out=work.d_entered)
+        torch.mm(work.d_projected.tensor, self._weights[0], out=work.d_entered)
 
     def _leave(self, ready: Prepared, work: _Work, d_rows: Tensor, d_bias: Tensor) -> None:
         network = self.network
-        for parameter, gradient in self._dense:
+        for parameter, gradient in zip(self._dense, self._gradients, strict=True):
             parameter.grad = gradient
         rows, columns = ready.rows, ready.columns
         if ready.inputs is None:

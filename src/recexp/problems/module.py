@@ -127,11 +127,12 @@ class ProblemModule(LightningModule, ABC):
                 for watcher in self.watchers:
                     watcher.before(watched)
             optimizer.zero_grad()
-            loss = by_hand(update) if by_hand else self._backward(update)
+            own = by_hand if by_hand and len(update.batches) == 1 else None
+            loss = own(update) if own else self._backward(update)
             if watched is not None:
                 for watcher in self.watchers:
                     watcher.after_backward(watched, loss)
-            if by_hand:
+            if own:
                 self._step_alone(optimizer)
             else:
                 optimizer.step()
@@ -153,13 +154,13 @@ class ProblemModule(LightningModule, ABC):
         """Gradients of an update without a graph; None where somebody has to see the graph or all of a gradient."""
         takes_rows = getattr(optimizer.optimizer, "takes_row_gradients", False)
         looked_at = self.watchers or self._scaler() is not None or self.settings.clip is not None
-        single = all(len(update.batches) == 1 for update in block.updates)
-        if looked_at or not takes_rows or not single or self.trainer.world_size > 1:
+        if looked_at or not takes_rows or self.trainer.world_size > 1:
             return None
         by_hand = self.gradients_by_hand()
         if by_hand is None:
             return None
-        by_hand.prepare([update.batches[0] for update in block.updates])
+        # Decided for each update alone: how they are grouped into blocks may not matter.
+        by_hand.prepare([update.batches[0] for update in block.updates if len(update.batches) == 1])
         return lambda update: by_hand(update.batches[0], 1 / update.rows if self.reduction == "mean" else 1.0)
 
     @staticmethod

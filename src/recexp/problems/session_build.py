@@ -70,20 +70,24 @@ def build(
         module=module,
         data=data,
         headline=f"val/recall_at_{k[-1]}",
-        protocol={
-            "data": events.meta.fingerprint,
-            "split": split.text,
-            "validate": options["validate"],
-            "candidates": "all items with a training event",
-            "ties": ties,
-            "k": k,
-        },
+        protocol=_protocol(events, split, options),
         explanations=dict.fromkeys(judges["test"].metric_names(), text),
         floor=floor if options["floor"] else None,
         updates=feed.plan.updates,
         validates=split.validation is not None,
         left_out=split.left_out,
     )
+
+
+def _protocol(events: Events, split: SessionSplit, options: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "data": events.meta.fingerprint,
+        "split": split.text,
+        "validate": options["validate"],
+        "candidates": "all items with a training event",
+        "ties": options["ties"],
+        "k": sorted(set(options["k"])),
+    }
 
 
 def training_part(events: Events, split: SessionSplit) -> TrainingPart:

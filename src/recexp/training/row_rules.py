@@ -46,11 +46,11 @@ class AdagradMomentum:
     def apply(self, value: Tensor, gradient: Tensor, state: Mapping[str, Tensor], lr: float, step: int) -> None:
         """One update."""
         state["sum"].addcmul_(gradient, gradient)
-        root = state["sum"].add(self.eps).sqrt_()
+        inverse = state["sum"].add(self.eps).rsqrt_()
         if not self.momentum:
-            value.addcdiv_(gradient, root, value=-lr)
+            value.addcmul_(gradient, inverse, value=-lr)
             return
-        state["velocity"].mul_(self.momentum).addcdiv_(gradient, root, value=-lr)
+        state["velocity"].mul_(self.momentum).addcmul_(gradient, inverse, value=-lr)
         value.add_(state["velocity"])
 
 
