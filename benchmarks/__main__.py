@@ -13,12 +13,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import attrec, command, data
+from benchmarks import attrec, command, data, gru4rec
 from benchmarks.measure import Row
 from recexp.devices import host
 
 PARTS: dict[str, Callable[[Path, int], Iterator[Row]]] = {
     "attrec": attrec.rows,
+    "gru4rec": gru4rec.rows,
     "data": data.rows,
     "command": command.rows,
 }

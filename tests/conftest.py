@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,14 @@ GOLDEN = Path(__file__).parent / "golden"
 def golden() -> dict[str, dict]:
     """The hand-computed cases of AttRec, by name."""
     return {case["name"]: case for case in json.loads((GOLDEN / "attrec.json").read_text())["cases"]}
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for compiled loops; skips where nothing can be compiled."""
+    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        pytest.skip("there is no C++ compiler")
+    return tmp_path_factory.mktemp("native")
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recexp.models import session_losses
+from recexp.models import kernels, native, session_losses
 from recexp.models.activations import activation
 from recexp.models.gru4rec import GRU4Rec
 from recexp.models.gru4rec_fused import FusedGradients, applies
@@ -188,6 +188,16 @@ def _double(step: SessionStep) -> SessionStep:
     )
 
 
+@pytest.fixture(params=["compiled", "numpy"])
+def arithmetic(request: pytest.FixtureRequest, compiled: Path) -> Iterator[str]:
+    """Both forms of the element-wise parts."""
+    kernels.choose("auto", compiled if request.param == "compiled" else None)
+    assert (native.library() is not None) == (request.param == "compiled")
+    yield request.param
+    kernels.choose("auto")
+
+
+@pytest.mark.usefixtures("arithmetic")
 @pytest.mark.parametrize("embedding", ["constrained", "separate"])
 @pytest.mark.parametrize(("samples", "logq"), [(0, 1.0), (12, 1.0), (12, 0.0)])
 @pytest.mark.parametrize("dropout", [(0.0, 0.4), (0.2, 0.3), (0.0, 0.0)])
@@ -230,6 +240,7 @@ def dense_gradient(parameter: Tensor) -> Tensor:
     return torch.zeros_like(parameter).index_copy(0, given.rows, given.values)
 
 
+@pytest.mark.usefixtures("arithmetic")
 def test_rows_that_are_touched_are_the_same_by_hand() -> None:
     """With momentum, a row that is visited with a zero gradient moves: both forms have to visit the same rows."""
     network = network_of(samples=3)

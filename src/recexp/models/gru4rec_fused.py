@@ -3,7 +3,7 @@
 At a batch of 32 or 50 a step has some fifteen million operations of arithmetic, and a graph of torch's operators spends
 most of its time between them. Here the columns of a step are its distinct items (an item that is drawn three times is
 one column of three times the weight), so that every row of a table is read and written once, and what does not depend
-on the weights is prepared for many steps at once. Small element-wise operations are numpy's, on the tensors' memory.
+on the weights is prepared for many steps at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recexp.models import kernels
+from recexp.models import kernels, native
+from recexp.models.gru_arithmetic import Arithmetic, ByNumpy, Compiled, Floats, Work
 from recexp.models.products import linear
 from recexp.models.tables import RowGradient
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from recexp.models.gru4rec import GRU4Rec
     from recexp.problems.session_steps import SessionBatch, SessionStep
 
-_SMALLEST = np.finfo(np.float32).tiny
-
-Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
 
@@ -47,11 +45,13 @@ class Prepared:
     Attributes:
         rows: Distinct items, int64 [U]; with a separate input table those of the columns.
         item: Place of each slot's input among ``rows`` (among ``inputs`` with a separate table), int64 [b].
-        own: Place of each slot's target in the flattened scores [b, U], int64 [b].
+        own: Place of each slot's target among ``rows``, int64 [b].
         offset: Logarithm of the columns' weights, -inf for rows that are inputs only, float32 [U].
         repeats: What the sum of the losses gains because a target that is several columns stands for one of them.
         columns: Places of the columns among ``rows``, int64 [C]; None where all are.
+        column_rows: These rows, int64 [C].
         inputs: Distinct inputs of a separate table, int64; None where the tables are one.
+        begins: Slots whose session begins, int64 [.]; None where there is none.
     """
 
     rows: Tensor
@@ -59,8 +59,10 @@ class Prepared:
     own: Ids
     offset: Tensor
     repeats: float
-    columns: Ids | None
+    columns: Tensor | None
+    column_rows: Tensor
     inputs: Tensor | None
+    begins: Ids | None
 
 
 def _distinct(ids: Ids) -> tuple[Ids, NDArray[np.bool_], Ids]:
@@ -100,13 +102,15 @@ def prepare(
     inputs = None if tied else _distinct(item)
     made = []
     for n, step in enumerate(steps):
-        begins = np.flatnonzero(new[n])
-        rows = ordered[n, begins]
-        total = np.add.reduceat(sorted_weight[n], begins)
+        starts = np.flatnonzero(new[n])
+        rows = ordered[n, starts]
+        total = np.add.reduceat(sorted_weight[n], starts)
         with np.errstate(divide="ignore"):
             offset = np.log(total)
         is_column = total > 0
         columns = None if not tied or is_column.all() else np.flatnonzero(is_column)
+        begins = np.flatnonzero(step.reset.numpy())
+        ids = torch.from_numpy(rows)
         own = place[n, shift + step.own.numpy()]
         repeats = float((offset[own] - np.log(target_weight[rows[own]])).sum())
         if inputs is None:
@@ -117,39 +121,18 @@ def prepare(
             of_inputs = torch.from_numpy(inputs[0][n, inputs[1][n]])
         made.append(
             Prepared(
-                rows=torch.from_numpy(rows),
+                rows=ids,
                 item=torch.from_numpy(at),
-                own=np.arange(slots) * len(rows) + own,
+                own=own,
                 offset=torch.from_numpy(offset),
                 repeats=repeats,
-                columns=columns,
+                columns=None if columns is None else torch.from_numpy(columns),
+                column_rows=ids if columns is None else torch.from_numpy(rows[columns]),
                 inputs=of_inputs,
+                begins=begins if len(begins) else None,
             )
         )
     return made
-
-
-class _Pair:
-    """Memory as torch's tensor and as numpy's array."""
-
-    def __init__(self, *shape: int) -> None:
-        self.tensor = torch.empty(shape)
-        self.array: Floats = self.tensor.numpy()
-
-
-class _Work:
-    """Memory that is used again in every step of b slots."""
-
-    def __init__(self, slots: int, width: int, hidden: int) -> None:
-        self.projected, self.recurrent = _Pair(slots, 3 * hidden), _Pair(slots, 3 * hidden)
-        self.gates = _Pair(slots, 2 * hidden)
-        self.reset, self.update = self.gates.array[:, :hidden], self.gates.array[:, hidden:]
-        self.candidate, self.query, self.difference = (_Pair(slots, hidden) for _ in range(3))
-        self.d_query, self.spare = _Pair(slots, hidden), _Pair(slots, hidden)
-        self.d_projected, self.d_recurrent = _Pair(slots, 3 * hidden), _Pair(slots, 3 * hidden)
-        self.d_reset, self.d_update, self.d_candidate = np.split(self.d_projected.array, 3, axis=1)
-        self.d_entered = torch.empty(slots, width)
-        self.ones = torch.ones(slots)
 
 
 class FusedGradients:
@@ -162,11 +145,13 @@ class FusedGradients:
         self.target_weight: Floats = torch.exp(-network.logq * log).numpy()
         power = network.sample_alpha if network.samples else 1.0
         self.sample_weight: Floats = torch.exp(-network.logq * power * log).numpy()
-        self._work: dict[int, _Work] = {}
+        self._work: dict[int, Work] = {}
         self._prepared: dict[int, Prepared] = {}
         self._dense = (network.weight_ih["0"], network.weight_hh[0], network.bias_ih[0], network.bias_hh["0"])
         self._weights = [parameter.detach() for parameter in self._dense]
         self._gradients = [torch.zeros_like(weight) for weight in self._weights]
+        library = native.library()
+        self._arithmetic: Arithmetic = Compiled(library) if library else ByNumpy()
 
     def prepare(self, batches: Sequence[SessionBatch]) -> None:
         """Look at the ids of the batches, of one step each, that come next."""
@@ -196,7 +181,7 @@ class FusedGradients:
         slots, hidden = len(step.item), network.layers[0]
         work = self._work.get(slots)
         if work is None:
-            work = self._work[slots] = _Work(slots, network.input_width, hidden)
+            work = self._work[slots] = Work(slots, network.input_width, hidden)
         rows = network.output.detach().index_select(0, ready.rows)
         if ready.inputs is None:
             entered = rows.index_select(0, ready.item)
@@ -207,29 +192,32 @@ class FusedGradients:
         entry_mask = masks.pop(0) if network.dropout_embed else None
         if entry_mask is not None:
             entered *= entry_mask
-        state = self._state(step, slots, hidden)
-        self._forward(work, entered, state, hidden)
-        if masks:
-            np.multiply(work.query.array, masks[0].numpy(), out=work.query.array)
+        mask = masks[0].contiguous() if masks else None
+        state = self._state(step, ready, slots, hidden)
+        weight_ih, weight_hh, bias_ih, bias_hh = self._weights
+        torch.addmm(bias_ih, entered, weight_ih.t(), out=work.projected.tensor)
+        torch.addmm(bias_hh, state, weight_hh.t(), out=work.recurrent.tensor)
+        self._arithmetic.forward(work, state, mask)
         loss, d_rows, d_bias = self._scores(work, rows, ready, scale)
-        if masks:
-            np.multiply(work.d_query.array, masks[0].numpy(), out=work.d_query.array)
-        self._backward(work, entered, state, hidden)
+        d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh = self._gradients
+        self._arithmetic.backward(work, state, mask, d_bias_ih, d_bias_hh)
+        torch.mm(work.d_projected.tensor.t(), entered, out=d_weight_ih)
+        torch.mm(work.d_recurrent.tensor.t(), state, out=d_weight_hh)
+        torch.mm(work.d_projected.tensor, weight_ih, out=work.d_entered)
         if entry_mask is not None:
             work.d_entered *= entry_mask
         self._leave(ready, work, d_rows, d_bias)
         self._carry(step, work.query.tensor)
         return loss
 
-    def _state(self, step: SessionStep, slots: int, hidden: int) -> Tensor:
+    def _state(self, step: SessionStep, ready: Prepared, slots: int, hidden: int) -> Tensor:
         carried = self.network.carried()
         if not carried:
             return torch.zeros(slots, hidden)
         state = carried[0] if step.alive is None else carried[0].index_select(0, step.alive)
-        begins = step.reset.numpy()
-        if begins.any():
-            state = state.clone() if step.alive is None else state
-            state.numpy()[begins] = 0
+        if ready.begins is not None:
+            # Nobody else holds it: what is carried is this object's own copy.
+            state.numpy()[ready.begins] = 0
         return state
 
     def _carry(self, step: SessionStep, query: Tensor) -> None:
@@ -238,74 +226,25 @@ class FusedGradients:
         else:
             self.network.carry([self.network.carried()[0].index_copy(0, step.alive, query)])
 
-    def _forward(self, work: _Work, entered: Tensor, state: Tensor, hidden: int) -> None:
-        two, projected, recurrent = 2 * hidden, work.projected, work.recurrent
-        (weight_ih, weight_hh, bias_ih, bias_hh), query = self._weights, work.query.array
-        torch.addmm(bias_ih, entered, weight_ih.t(), out=projected.tensor)
-        torch.addmm(bias_hh, state, weight_hh.t(), out=recurrent.tensor)
-        np.add(projected.array[:, :two], recurrent.array[:, :two], out=work.gates.array)
-        work.gates.tensor.sigmoid_()
-        candidate = work.candidate.array
-        np.multiply(work.reset, recurrent.array[:, two:], out=candidate)
-        np.add(candidate, projected.array[:, two:], out=candidate)
-        np.tanh(candidate, out=candidate)
-        np.subtract(state.numpy(), candidate, out=work.difference.array)
-        np.multiply(work.update, work.difference.array, out=query)
-        np.add(query, candidate, out=query)
-
-    def _scores(self, work: _Work, rows: Tensor, ready: Prepared, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    def _scores(self, work: Work, rows: Tensor, ready: Prepared, scale: float) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, and gradients of the rows and their biases; leaves that of the state in ``work.d_query``."""
         bias = self.network.output_bias.detach().view(-1).index_select(0, ready.rows)
-        share = linear(work.query.tensor, rows, bias.add_(ready.offset)).softmax(1)
-        flat = share.numpy().reshape(-1)
-        likelihood = flat[ready.own]
-        loss = scale * (ready.repeats - float(np.log(np.maximum(likelihood, _SMALLEST)).sum()))
-        flat[ready.own] = likelihood - 1
-        d_scores = share.mul_(scale)
-        d_columns = d_scores.t().contiguous()
-        d_rows = linear(d_columns, work.query.tensor.t().contiguous())
-        work.d_query.tensor.copy_(linear(d_scores, rows.t().contiguous()))
-        return torch.tensor(loss), d_rows, torch.mv(d_columns, work.ones)
+        scores = linear(work.query.tensor, rows, bias.add_(ready.offset))
+        loss, d_scores, d_columns, d_bias = self._arithmetic.softmax(scores, ready.own, scale)
+        d_rows = linear(d_columns, work.query.tensor.t())
+        linear(d_scores, rows.t(), out=work.d_query.tensor)
+        return torch.tensor(scale * (ready.repeats + loss)), d_rows, d_bias
 
-    def _backward(self, work: _Work, entered: Tensor, state: Tensor, hidden: int) -> None:
-        two, d_query, spare = 2 * hidden, work.d_query.array, work.spare.array
-        reset, update, candidate = work.reset, work.update, work.candidate.array
-        d_candidate, d_update, d_recurrent = work.d_candidate, work.d_update, work.d_recurrent.array
-        # tanh: (1 - z) (1 - n^2)
-        np.multiply(candidate, candidate, out=spare)
-        np.subtract(1, spare, out=spare)
-        np.multiply(spare, d_query, out=spare)
-        np.subtract(1, update, out=d_candidate)
-        # update gate: (h - n) z (1 - z), while 1 - z is at hand
-        np.multiply(d_candidate, update, out=d_update)
-        np.multiply(d_update, work.difference.array, out=d_update)
-        np.multiply(d_update, d_query, out=d_update)
-        np.multiply(d_candidate, spare, out=d_candidate)
-        # reset gate: (state's part of the candidate) r (1 - r)
-        np.subtract(1, reset, out=spare)
-        np.multiply(spare, reset, out=spare)
-        np.multiply(spare, work.recurrent.array[:, two:], out=spare)
-        np.multiply(spare, d_candidate, out=work.d_reset)
-        d_recurrent[:, :two] = work.d_projected.array[:, :two]
-        np.multiply(d_candidate, reset, out=d_recurrent[:, two:])
-        d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh = self._gradients
-        torch.mm(work.d_projected.tensor.t(), entered, out=d_weight_ih)
-        torch.mm(work.d_recurrent.tensor.t(), state, out=d_weight_hh)
-        np.add.reduce(work.d_projected.array, axis=0, out=d_bias_ih.numpy())
-        np.add.reduce(d_recurrent, axis=0, out=d_bias_hh.numpy())
-        torch.mm(work.d_projected.tensor, self._weights[0], out=work.d_entered)
-
-    def _leave(self, ready: Prepared, work: _Work, d_rows: Tensor, d_bias: Tensor) -> None:
+    def _leave(self, ready: Prepared, work: Work, d_rows: Tensor, d_bias: Tensor) -> None:
         network = self.network
         for parameter, gradient in zip(self._dense, self._gradients, strict=True):
             parameter.grad = gradient
-        rows, columns = ready.rows, ready.columns
         if ready.inputs is None:
             d_rows.index_add_(0, ready.item, work.d_entered)
         else:
             d_inputs = torch.zeros(len(ready.inputs), network.input_width).index_add_(0, ready.item, work.d_entered)
             RowGradient(ready.inputs, d_inputs).leave_at(network.input)
-        RowGradient(rows, d_rows).leave_at(network.output)
-        if columns is not None:
-            rows, d_bias = torch.from_numpy(rows.numpy()[columns]), torch.from_numpy(d_bias.numpy()[columns])
-        RowGradient(rows, d_bias[:, None]).leave_at(network.output_bias)
+        RowGradient(ready.rows, d_rows).leave_at(network.output)
+        if ready.columns is not None:
+            d_bias = d_bias.index_select(0, ready.columns)
+        RowGradient(ready.column_rows, d_bias.view(-1, 1)).leave_at(network.output_bias)

@@ -18,10 +18,20 @@ LARGE = 4_000_000
 _AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``x @ weight.T + bias`` without a gradient, [R, D] and [U, D] to [R, U]; fastest where both are contiguous."""
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
+    """``x @ weight.T + bias`` without a gradient, [R, D] and [U, D] to [R, U].
+
+    Args:
+        x: Left factor.
+        weight: Right factor.
+        bias: Of each column, [U].
+        out: Where the result goes, which is also returned.
+    """
     float32 = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type)
     if _AVAILABLE and float32 and x.numel() * len(weight) >= LARGE and kernels.hand_written(x):
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-        return product
-    return functional.linear(x, weight, bias)
+    elif out is not None and bias is None:
+        return torch.mm(x, weight.t(), out=out)
+    else:
+        product = functional.linear(x, weight, bias)
+    return product if out is None else out.copy_(product)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from recexp.models import kernels
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class RowGradient:
     """Gradient of a table that is zero outside of some rows; ``table.row_gradient``, for optimisers that take it.
 

@@ -94,7 +94,7 @@ def open_session(config: Mapping[str, Any], settings: Settings, device: Device, 
     def optimizer(groups: list[dict[str, Any]]) -> Any:
         return _optimizer(session[0])(groups)
 
-    kernels.choose(settings.trainer.kernels)
+    kernels.choose(settings.trainer.kernels, cache_folder(settings) / "native")
     step = StepSettings(
         make_optimizer=optimizer,
         clip=_clip(settings),

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from recexp.models.tables import RowGradient
 from recexp.training.row_rules import Rule
+from recexp.training.rules_in_place import in_place
 
 
 class RowOptimizer(Optimizer):
@@ -32,6 +33,7 @@ class RowOptimizer(Optimizer):
         """
         super().__init__(groups, {"lr": lr, "weight_decay": 0.0})
         self.rule, self.touched = rule, touched
+        self._in_place = in_place(rule)
         for parameter in self._parameters():
             self.state[parameter]["step"] = 0
             for name, fill in rule.start().items():
@@ -60,11 +62,12 @@ class RowOptimizer(Optimizer):
     @torch.no_grad()
     def update(self) -> None:
         """What :meth:`step` does, without torch's hooks and profiling around it."""
+        self._opt_called = True  # torch's schedules look whether they come after an update
         for group in self.param_groups:
             for parameter in group["params"]:
                 given: RowGradient | None = getattr(parameter, "row_gradient", None)
                 if given is not None:
-                    self._update_rows(parameter, given, group["lr"])
+                    self._update_given(parameter, given, group["lr"])
                 elif parameter.grad is not None:
                     self._update(parameter, group)
 
@@ -75,9 +78,19 @@ class RowOptimizer(Optimizer):
             self._update_rows(parameter, RowGradient(rows, parameter.grad.index_select(0, rows)), group["lr"])
             return
         gradient, decay = parameter.grad, group["weight_decay"]
+        if self._in_place and not decay and self._in_place.takes(parameter, gradient):
+            self._in_place.whole(parameter, gradient, self._kept(parameter), group["lr"])
+            return
         if decay:
             gradient = gradient.add(parameter, alpha=decay)
         self.rule.apply(parameter, gradient, self._kept(parameter), group["lr"], self.state[parameter]["step"])
+
+    def _update_given(self, parameter: nn.Parameter, gradient: RowGradient, lr: float) -> None:
+        """Rows that are distinct, and may therefore be changed in place."""
+        if self._in_place and self._in_place.takes(parameter, gradient.values):
+            self._in_place.rows(parameter, gradient, self._kept(parameter), lr)
+        else:
+            self._update_rows(parameter, gradient, lr)
 
     def _update_rows(self, parameter: nn.Parameter, gradient: RowGradient, lr: float) -> None:
         rows, tensors = gradient.rows, self._kept(parameter)

@@ -1,0 +1,160 @@
+// Element-wise parts of GRU4Rec's update and of its optimiser, each in one pass over the memory.
+//
+// Compiled on the user's machine by recexp/models/native.py. Plain C++17 loops that a compiler vectorises: no library, no
+// threads. All arrays are float32, row by row, without gaps. Matrix products stay with torch.
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+// exp as Cephes computes it (S. Moshier): exponent by rounding, a polynomial for the rest; about one unit in the last place.
+// Below -87 the answer is 0: the next smaller numbers have no exponent of their own and are slow.
+inline float fast_exp(float given) {
+    const float x = given > 88.0f ? 88.0f : (given < -87.0f ? -87.0f : given);
+    const float n = std::floor(x * 1.44269504088896341f + 0.5f);
+    const float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    const std::int32_t bits = (static_cast<std::int32_t>(n) + 127) << 23;
+    float power;
+    std::memcpy(&power, &bits, sizeof power);
+    return given < -87.0f ? 0.0f : p * power;
+}
+
+inline float sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
+
+// 1 - 2 / (e^2x + 1) loses digits near 0, where the series is exact enough.
+inline float fast_tanh(float x) {
+    const float s = x * x;
+    const float series = x * (1.0f + s * (-0.333333333f + s * (0.133333333f + s * -0.0539682540f)));
+    const float whole = 1.0f - 2.0f / (fast_exp(2.0f * x) + 1.0f);
+    return s < 0.01f ? series : whole;
+}
+
+}  // namespace
+
+extern "C" {
+
+// Gates, candidate and next state of b slots; `mask` may be null. Kept for the way back: gates [b, 2h], candidate and
+// difference (state - candidate) [b, h]. `query` is the next state after dropout.
+void gru_forward(std::int64_t b, std::int64_t h, const float* __restrict projected, const float* __restrict recurrent,
+                 const float* __restrict state, const float* __restrict mask, float* __restrict gates,
+                 float* __restrict candidate, float* __restrict difference, float* __restrict query) {
+    for (std::int64_t i = 0; i < b; ++i) {
+        const float *p = projected + 3 * h * i, *r = recurrent + 3 * h * i, *s = state + h * i;
+        float *g = gates + 2 * h * i, *c = candidate + h * i, *d = difference + h * i, *q = query + h * i;
+        for (std::int64_t j = 0; j < 2 * h; ++j) g[j] = sigmoid(p[j] + r[j]);
+        for (std::int64_t j = 0; j < h; ++j) {
+            c[j] = fast_tanh(p[2 * h + j] + g[j] * r[2 * h + j]);
+            d[j] = s[j] - c[j];
+            q[j] = c[j] + g[h + j] * d[j];
+        }
+        if (mask != nullptr)
+            for (std::int64_t j = 0; j < h; ++j) q[j] *= mask[h * i + j];
+    }
+}
+
+// Gradients of the gates from that of the next state before dropout, which is d_query times the mask; and of both biases.
+void gru_backward(std::int64_t b, std::int64_t h, const float* __restrict d_query, const float* __restrict mask,
+                  const float* __restrict gates, const float* __restrict candidate, const float* __restrict difference,
+                  const float* __restrict recurrent, float* __restrict d_projected, float* __restrict d_recurrent,
+                  float* __restrict d_bias_ih, float* __restrict d_bias_hh) {
+    std::memset(d_bias_ih, 0, sizeof(float) * 3 * h);
+    std::memset(d_bias_hh, 0, sizeof(float) * 3 * h);
+    for (std::int64_t i = 0; i < b; ++i) {
+        const float *g = gates + 2 * h * i, *c = candidate + h * i, *e = difference + h * i;
+        const float *n = recurrent + 3 * h * i + 2 * h, *dq = d_query + h * i;
+        float *dp = d_projected + 3 * h * i, *dr = d_recurrent + 3 * h * i;
+        for (std::int64_t j = 0; j < h; ++j) {
+            const float reset = g[j], update = g[h + j];
+            const float d = mask == nullptr ? dq[j] : dq[j] * mask[h * i + j];
+            const float d_candidate = d * (1.0f - update) * (1.0f - c[j] * c[j]);
+            const float d_update = d * e[j] * update * (1.0f - update);
+            const float d_reset = d_candidate * n[j] * reset * (1.0f - reset);
+            dp[j] = dr[j] = d_reset;
+            dp[h + j] = dr[h + j] = d_update;
+            dp[2 * h + j] = d_candidate;
+            dr[2 * h + j] = d_candidate * reset;
+        }
+        for (std::int64_t j = 0; j < 3 * h; ++j) d_bias_ih[j] += dp[j];
+        for (std::int64_t j = 0; j < 3 * h; ++j) d_bias_hh[j] += dr[j];
+    }
+}
+
+// Softmax of scores [b, u] in place, less 1 at the own column, times scale; its transpose [u, b] and its sums over the
+// slots [u]. Returns the sum of -log of the own columns' shares, not scaled.
+double softmax_gradient(std::int64_t b, std::int64_t u, const std::int64_t* __restrict own, float scale,
+                        float* __restrict scores, float* __restrict transposed, float* __restrict sums) {
+    double loss = 0.0;
+    std::memset(sums, 0, sizeof(float) * u);
+    for (std::int64_t i = 0; i < b; ++i) {
+        float* row = scores + u * i;
+        float largest = row[0];
+        for (std::int64_t j = 1; j < u; ++j) largest = row[j] > largest ? row[j] : largest;
+        const float mine = row[own[i]];
+        float total = 0.0f;
+        for (std::int64_t j = 0; j < u; ++j) {
+            row[j] = fast_exp(row[j] - largest);
+            total += row[j];
+        }
+        loss += std::log(static_cast<double>(total)) - (mine - largest);
+        const float factor = scale / total;
+        for (std::int64_t j = 0; j < u; ++j) row[j] *= factor;
+        row[own[i]] -= scale;
+        for (std::int64_t j = 0; j < u; ++j) sums[j] += row[j];
+    }
+    const std::int64_t tile = 16;
+    for (std::int64_t j0 = 0; j0 < u; j0 += tile) {
+        const std::int64_t j1 = j0 + tile < u ? j0 + tile : u;
+        for (std::int64_t j = j0; j < j1; ++j)
+            for (std::int64_t i = 0; i < b; ++i) transposed[b * j + i] = scores[u * i + j];
+    }
+    return loss;
+}
+
+// v = momentum v - lr g / sqrt(sum of g^2 + eps); value += v (GRU4Rec's Adagrad).
+void adagrad_momentum(std::int64_t n, float lr, float momentum, float eps, const float* __restrict gradient,
+                      float* __restrict value, float* __restrict sum, float* __restrict velocity) {
+    for (std::int64_t j = 0; j < n; ++j) {
+        const float g = gradient[j];
+        sum[j] += g * g;
+        velocity[j] = momentum * velocity[j] - lr * (g / std::sqrt(sum[j] + eps));
+        value[j] += velocity[j];
+    }
+}
+
+// The same for distinct rows of tables [., width]; gradient [rows, width].
+void adagrad_momentum_rows(std::int64_t rows, std::int64_t width, float lr, float momentum, float eps,
+                           const std::int64_t* __restrict at, const float* __restrict gradient, float* __restrict value,
+                           float* __restrict sum, float* __restrict velocity) {
+    const std::int64_t ahead = 8;
+    for (std::int64_t i = 0; i < rows; ++i) {
+        // The rows lie anywhere: fetch some ahead, or each waits for the memory in turn.
+        if (i + ahead < rows) {
+            const std::int64_t next = at[i + ahead] * width;
+            for (std::int64_t j = 0; j < width; j += 16) {
+                __builtin_prefetch(value + next + j, 1);
+                __builtin_prefetch(sum + next + j, 1);
+                __builtin_prefetch(velocity + next + j, 1);
+            }
+        }
+        adagrad_momentum(width, lr, momentum, eps, gradient + width * i, value + width * at[i], sum + width * at[i],
+                         velocity + width * at[i]);
+    }
+}
+
+// target[at[i]] += source[i], rows of `width`; places may repeat.
+void add_rows(std::int64_t rows, std::int64_t width, const std::int64_t* __restrict at, const float* __restrict source,
+              float* __restrict target) {
+    for (std::int64_t i = 0; i < rows; ++i)
+        for (std::int64_t j = 0; j < width; ++j) target[width * at[i] + j] += source[width * i + j];
+}
+
+}  // extern "C"
