@@ -38,7 +38,7 @@ SHORTHANDS = {
 
 @dataclass(frozen=True)
 class Option:
-    """One setting. ``min`` and ``max`` are included, and hold for every element of a list.
+    """One setting. ``min`` and ``max`` are included, and hold for every element of a list; ``nonempty`` is for lists.
 
     ``legal_with``: other key -> its value -> what this option may be then (null always may, where it is legal at all).
     ``only_with``: what other keys must be for this option to have an effect; ``otherwise`` says what to do instead.
@@ -52,6 +52,7 @@ class Option:
     choices: tuple[Any, ...] | None = None
     nullable: bool = False
     identity: bool = True
+    nonempty: bool = False
     legal_with: Mapping[str, Mapping[Any, tuple[Any, ...]]] = dataclasses.field(default_factory=dict)
     only_with: Mapping[str, Need] = dataclasses.field(default_factory=dict)
     otherwise: str = ""

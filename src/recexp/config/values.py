@@ -54,6 +54,8 @@ def show(value: Any) -> str:
 def _convert_list(option: Option, value: Any) -> list[Any]:
     if not isinstance(value, (list, tuple)):
         raise IllegalValue(f"'{show(value)}' is not {option.legal()}; write [a,b].")
+    if option.nonempty and not value:
+        raise IllegalValue(f"at least one is needed; legal is {option.legal()}.")
     return [_convert_scalar(option, option.type[5:-1], element, None) for element in value]
 
 

@@ -62,7 +62,12 @@ class NegativeSampler:
     """
 
     def __init__(
-        self, weights: NDArray[np.int64], num_users: int, users: NDArray[np.int64], items: NDArray[np.int64]
+        self,
+        weights: NDArray[np.int64],
+        num_users: int,
+        users: NDArray[np.int64],
+        items: NDArray[np.int64],
+        remedy: str = "use problem.negatives.exclude=none",
     ) -> None:
         """Build the tables.
 
@@ -71,6 +76,10 @@ class NegativeSampler:
             num_users: Largest user id that may be asked for.
             users: Users of the excluded pairs, int64 [P], any order; repeated pairs count once.
             items: Items of the excluded pairs, int64 [P].
+            remedy: What helps a user who has no item left.
+
+        Raises:
+            ValueError: Somebody has no item left, or the weights cannot be used.
         """
         total = int(weights.sum())
         if total < 1:
@@ -84,7 +93,7 @@ class NegativeSampler:
         first = np.searchsorted(users, np.arange(num_users + 2))
         removed_total = np.concatenate((removed, [int(weights[items].sum())]))
         removed_before_user = removed_total[first]
-        self._check(total - np.diff(removed_before_user), total)
+        self._check(total - np.diff(removed_before_user), total, remedy)
         # The point, in the user's own cumulated weights, at which each of his excluded items was cut out.
         cut = before[items] - (removed - removed_before_user[users])
         self.total = total
@@ -94,12 +103,12 @@ class NegativeSampler:
         self.cumulated = torch.from_numpy(np.cumsum(weights))
 
     @staticmethod
-    def _check(left: NDArray[np.int64], total: int) -> None:
+    def _check(left: NDArray[np.int64], total: int, remedy: str) -> None:
         if (left < 1).any():
             user = int(np.flatnonzero(left < 1)[0])
             raise ValueError(
                 f"user {user} has no item left to draw as a negative (all {total} of the weight is excluded): "
-                "use problem.negatives.exclude=none or drop such users"
+                f"{remedy}, or drop such users"
             )
 
     def to(self, device: torch.device) -> NegativeSampler:

@@ -57,6 +57,7 @@ class NextItemData(ProblemData):
         super().__init__(make_feed(self.placed, self.split.part))
         self.eval_batch_size, self.limit_eval_users = eval_batch_size, limit_eval_users
         self.max_len, self.sampled, self.eval_seed = max_len, sampled, eval_seed
+        self._eval_sampler = self._evaluation_sampler() if sampled else None
 
     @property
     def rated(self) -> Tensor:
@@ -74,8 +75,8 @@ class NextItemData(ProblemData):
         moved = self.placed.device != device
         self.placed.place(device)
         super().place(device, rank, world)
-        if moved:
-            self._eval_sampler = self._evaluation_sampler().to(device) if self.sampled else None
+        if moved and self._eval_sampler is not None:
+            self._eval_sampler.to(device)
 
     def history(self, position: Tensor) -> Tensor:
         """The last items of the same user before each position, int64 [B, max_len], 0 on the left."""
@@ -85,7 +86,8 @@ class NextItemData(ProblemData):
         weights = np.ones(self.events.num_items + 1, dtype=np.int64)
         weights[0] = 0
         user, item = np.asarray(self.events.user, np.int64), np.asarray(self.events.item, np.int64)
-        return NegativeSampler(weights, self.events.num_users, user, item)
+        remedy = "leave p1 and p2 out of problem.protocols"
+        return NegativeSampler(weights, self.events.num_users, user, item, remedy)
 
     def val_dataloader(self) -> EvalLoader:
         """Evaluated users with their validation targets."""

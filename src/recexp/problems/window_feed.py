@@ -84,6 +84,8 @@ class WindowFeed:
         self.max_len, self.targets, self.negatives, self.seed = max_len, targets, negatives, seed
         self.device, self.rank, self.world = torch.device("cpu"), 0, 1
         self._order: tuple[int, Tensor] | None = None
+        # Now and not in `place`: who has nothing left to draw from is told before anything starts.
+        self._sampler = self._training_sampler()
 
     def place(self, device: torch.device, rank: int = 0, world: int = 1) -> None:
         """Hold the arrays on a device, for one of several processes."""
@@ -94,7 +96,7 @@ class WindowFeed:
         self.placed.place(device)
         self._train_end = torch.from_numpy(self.part.end).to(device)
         self._train = torch.from_numpy(self.train).to(device)
-        self._sampler = self._training_sampler().to(device)
+        self._sampler.to(device)
 
     def _training_sampler(self) -> NegativeSampler:
         events, exclude = self.events, self.negatives.exclude
