@@ -91,7 +91,8 @@ def facts(summary: RunSummary) -> Iterator[tuple[str, str]]:
     for name, number in summary.seconds.items():
         yield f"time, {name}", duration(number)
     for name, place in summary.places.items():
-        yield _PLACES.get(name, name), place
+        label = "last checkpoint" if name == "checkpoint" and summary.best is None else _PLACES.get(name, name)
+        yield label, place
     for note in summary.notes:
         yield "note", note
 

@@ -18,7 +18,8 @@ from recexp.config import catalogue, targets
 from recexp.config.typed import settings as typed
 from recexp.datasets import prepare
 from recexp.datasets.published import Published, find_copy
-from recexp.errors import DeviceError, RecexpError
+from recexp.datasets.session_data import SessionSet
+from recexp.errors import DataError, DeviceError, RecexpError
 from recexp.reports.console import show_facts
 from recexp.tracking import names, store
 
@@ -73,9 +74,20 @@ def _machine(root: Path, cache: Path) -> Iterator[tuple[str, str]]:
     yield "processor", host.cpu_name()
     yield "usable cores", str(host.usable_cores())
     yield "memory", f"{total / 2**30:.1f} GiB, {free / 2**30:.1f} GiB free"
+    yield "compiled loops", _loops(cache)
     for label, folder in (("disk of runs", root), ("disk of the cache", cache)):
         existing = next(path for path in (folder, *folder.parents) if path.exists())
         yield label, f"{shutil.disk_usage(existing).free / 2**30:.1f} GiB free in {folder}"
+
+
+def _loops(cache: Path) -> str:
+    """Whether the loops that are compiled on this machine can be."""
+    try:
+        from recexp.models import kernels, native
+    except Exception as error:  # noqa: BLE001 - see _devices
+        return f"not known: {type(error).__name__}: {error}"
+    kernels.choose("auto", cache / "native")
+    return "yes" if native.library() else "no: trainings on a processor are slower (a C++ compiler is needed)"
 
 
 def _devices(configured: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -117,13 +129,22 @@ def _data(data: Path | None, cache: Path) -> Iterator[tuple[str, str]]:
         yield word, "; ".join(found) or f"not here; to fetch and prepare it: task=prepare dataset={word}"
 
 
-def _own_copy(word: str, data: Path | None) -> Path | None:
-    """Where in the user's folder a published dataset lies."""
+def _own_copy(word: str, data: Path | None) -> str | None:
+    """Where in the user's folder a published dataset lies, or why it cannot be told."""
     if data is None or not data.is_dir():
         return None
     reader = targets.load(catalogue.read(f"dataset/{word}").tree["dataset"]["_target_"])
-    known = [value for value in vars(sys.modules[reader.__module__]).values() if isinstance(value, Published)]
-    return find_copy(known[0], None, data) if known else None
+    for value in vars(sys.modules[reader.__module__]).values():
+        if isinstance(value, Published):
+            copy = find_copy(value, None, data)
+            return None if copy is None else str(copy)
+        if isinstance(value, SessionSet):
+            try:
+                found = value.lookup.find(data)
+            except DataError as error:
+                return f"cannot be told: {error}"
+            return None if found is None else ", ".join(map(str, found.members))
+    return None
 
 
 def _tracking(settings: Any, root: Path) -> str:
