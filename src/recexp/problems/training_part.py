@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+#: The arrays of a large dataset are mapped from the disk: copies of all of them would not be.
+_EVENTS_AT_A_TIME = 1 << 22
+
 
 @dataclass(frozen=True)
 class TrainingPart:
@@ -44,7 +47,13 @@ class TrainingPart:
 
     def support(self, item: NDArray[np.int32], user: NDArray[np.int32], num_items: int) -> NDArray[np.int64]:
         """Training events of each item id, int64 [num_items + 1]."""
-        return np.bincount(np.asarray(item)[self.mask(user)], minlength=num_items + 1)
+        counts = np.zeros(num_items + 1, dtype=np.int64)
+        for start in range(0, len(item), _EVENTS_AT_A_TIME):
+            part = slice(start, start + _EVENTS_AT_A_TIME)
+            owner, met = np.asarray(user[part]), np.asarray(item[part])
+            trained = np.arange(start, start + len(met)) < self.end[owner]
+            counts += np.bincount(met[trained], minlength=num_items + 1)
+        return counts
 
     def sessions(self, time: NDArray[np.int64], order: str) -> NDArray[np.int64]:
         """Users with a training event, as sessions, int64 [n].
