@@ -141,7 +141,8 @@ class SessionEvaluation(nn.Module):
             raise ValueError(
                 f"the network scores {scores.shape[1]} ids, and the data has {len(self.known)} (padding included)"
             )
-        scores = scores[: len(target)]
+        # In float32, as in the other problems: Ascend gathers no bfloat16.
+        scores = scores[: len(target)].float()
         own = scores.gather(1, target[:, None])
         own = torch.where(own.isfinite(), own, float("nan"))
         below, not_above = self._compared(scores, own)
