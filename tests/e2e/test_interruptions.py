@@ -9,6 +9,8 @@ import signal
 import sqlite3
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,21 @@ from whole_commands import SMALL, Recexp
 #: Enough blocks that a kill finds the run at work.
 LONGER = [*SMALL, "trainer.max_epochs=5", "trainer.checkpoint_every_n_steps=40", "trainer.log_every_n_steps=10"]
 LONGER.remove("trainer.max_epochs=3")
+#: Steps through sessions: what is carried from step to step, samples and dropout go on too. Validated, so that there
+#: are metrics, and a best state, in the middle.
+SESSIONS = [
+    "model=gru4rec", "dataset=rsc15_synthetic", "device=cpu", "device.threads=1", "trainer.progress=lines",
+    "model.layers=[48]", "dataset.batch_size=16", "problem.validate=true", "trainer.max_epochs=12",
+    "trainer.updates_per_block=16", "trainer.checkpoint_every_n_steps=150", "trainer.log_every_n_steps=10",
+]  # fmt: skip
+WINDOWS = ["model.training=bptt", "model.bptt_steps=4", "model.samples=256"]
+KINDS = {
+    "attrec": (LONGER, "test/ndcg_at_10"),
+    "gru4rec": (SESSIONS, "test/recall_at_20"),
+    "gru4rec, two layers, windows": (
+        [*(word for word in SESSIONS if "layers" not in word), "model.layers=[24,16]", *WINDOWS], "test/recall_at_20",
+    ),
+}  # fmt: skip
 
 
 def final(run: Path) -> dict[str, torch.Tensor]:
@@ -33,19 +50,37 @@ def kill_all(process) -> None:
     process.communicate()
 
 
+Undisturbed = Callable[[str], tuple[Recexp, Path]]
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, recexp_in) -> tuple[Recexp, Path]:
-    recexp = recexp_in(tmp_path_factory.mktemp("undisturbed"))
-    recexp.run(*LONGER, "tracking.backend=off")
-    return recexp, recexp.runs()[0]
+def undisturbed_run(tmp_path_factory: pytest.TempPathFactory, recexp_in) -> Undisturbed:
+    @cache
+    def once(kind: str) -> tuple[Recexp, Path]:
+        recexp = recexp_in(tmp_path_factory.mktemp("undisturbed"))
+        recexp.run(*KINDS[kind][0], "tracking.backend=off")
+        return recexp, recexp.runs()[0]
+
+    return once
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.fixture
+def undisturbed(undisturbed_run: Undisturbed) -> tuple[Recexp, Path]:
+    return undisturbed_run("attrec")
+
+
+@pytest.mark.parametrize(("kind", "kills"), [
+    ("attrec", 2),
+    pytest.param("attrec", 10, marks=pytest.mark.slow),
+    pytest.param("gru4rec", 8, marks=pytest.mark.slow),
+    pytest.param("gru4rec, two layers, windows", 5, marks=pytest.mark.slow),
+])  # fmt: skip
 def test_killed_at_random_moments_it_ends_with_the_same_bits(
-    recexp: Recexp, undisturbed: tuple[Recexp, Path], kills: int
+    recexp: Recexp, undisturbed_run: Undisturbed, kind: str, kills: int
 ) -> None:
-    whole, reference = undisturbed
-    draw, words = random.Random(kills), [*LONGER, "tracking.backend=off", "resume=true"]
+    whole, reference = undisturbed_run(kind)
+    own, headline = KINDS[kind]
+    draw, words = random.Random(kills), [*own, "tracking.backend=off", "resume=true"]
     done = 0
     while done < kills:
         process = recexp.start(*words)
@@ -72,7 +107,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(
     # Once more: it is finished, and shows its result again.
     again = recexp.run(*words)
     assert "finished" in again.stderr
-    assert "test/ndcg_at_10" in again.stdout
+    assert headline in again.stdout
     assert recexp.runs() == [run]
 
 
@@ -139,8 +174,9 @@ def test_resuming_under_another_configuration_is_refused(recexp: Recexp) -> None
 
 
 @pytest.mark.slow
-def test_killed_runs_stand_in_mlflow_once(recexp: Recexp, undisturbed: tuple[Recexp, Path]) -> None:
-    draw, words = random.Random(7), [*LONGER, "resume=true", "tracking.drain_timeout=120"]
+@pytest.mark.parametrize("kind", ["attrec", "gru4rec"])
+def test_killed_runs_stand_in_mlflow_once(recexp: Recexp, undisturbed_run: Undisturbed, kind: str) -> None:
+    draw, words = random.Random(7), [*KINDS[kind][0], "resume=true", "tracking.drain_timeout=120"]
     for _ in range(4):
         process = recexp.start(*words)
         time.sleep(draw.uniform(8, 16))
@@ -153,7 +189,7 @@ def test_killed_runs_stand_in_mlflow_once(recexp: Recexp, undisturbed: tuple[Rec
     assert [state for _, state in runs] == ["FINISHED"]
     kept = [(k, s, v) for k, s, v in points if not k.startswith(("perf/", "sys/"))]
     assert not [key for key, count in Counter((k, s) for k, s, _ in points).items() if count > 1]
-    whole, reference = undisturbed
+    whole, reference = undisturbed_run(kind)
     assert sorted(kept) == sorted(whole.points(reference))
 
 
