@@ -64,6 +64,61 @@ def test_two_processes_train_like_one(recexp: Recexp) -> None:
     assert facts["count"] == 2
 
 
+CLICKS = [
+    "model=gru4rec", "dataset=rsc15_synthetic", "dataset.sessions=600", "dataset.items=60", "model.layers=[16]",
+    "model.samples=32", "model.dropout_embed=0.2", "dataset.batch_size=33", "trainer.max_epochs=20",
+    "trainer.updates_per_block=4", "trainer.log_every_n_steps=1", "trainer.progress=lines", "tracking=off",
+    # A tenth of the usual rate: the first updates of Adagrad multiply the rounding of small gradients by it.
+    "optim.lr=0.02", "device=npu",
+]  # fmt: skip
+
+
+def numbers(run: Path) -> dict[str, torch.Tensor]:
+    """Weights, the optimiser's sums and velocities, and the state that all slots carry."""
+    kept = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    found = dict(kept["state_dict"])
+    for number, state in kept["optimizer_states"][0]["state"].items():
+        found |= {f"{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    return found | {f"carried.{layer}": state for layer, state in enumerate(kept["carried"])}
+
+
+def assert_close(one: Path, other: Path) -> None:
+    found, expected = numbers(one), numbers(other)
+    assert found.keys() == expected.keys()
+    assert expected["carried.0"].shape == (33, 16)
+    assert expected["carried.0"].abs().sum(1).min() > 0, "each slot has a state of its own"
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-6, msg=lambda text, name=name: name + text)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_slots_of_one(recexp: Recexp) -> None:
+    recexp.run(*CLICKS, "trainer.max_steps=14")
+    recexp.run(*CLICKS, "trainer.max_steps=14", "device.count=2")
+    one, two = recexp.runs()
+    points, others = losses(recexp, one), losses(recexp, two)
+    assert list(points) == list(others) == list(range(1, 15))
+    assert others == pytest.approx(points, rel=1e-6)
+    assert result(two) == pytest.approx(result(one), abs=1e-6)
+    assert_close(two, one)
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_in_the_middle_of_sessions(recexp: Recexp) -> None:
+    words = [*CLICKS, "trainer.max_steps=120", "trainer.checkpoint_every_n_steps=4"]
+    words.append("device.count=2")
+    run = kill_after_an_epoch(recexp, *words)
+    kept = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert 0 < kept["global_step"] < 120
+    assert kept["carried"][0].abs().sum(1).min() > 0
+    recexp.run(*words, f"resume={run}")
+    recexp.run(*words)
+    whole = next(found for found in recexp.runs() if found != run)
+    found, expected = numbers(run), numbers(whole)
+    assert not [name for name, value in expected.items() if not torch.equal(found[name], value)]
+    assert losses(recexp, run) == losses(recexp, whole)
+
+
 @pytest.mark.slow
 def test_float32_on_real_data_is_equal_to_the_last_bit(recexp: Recexp, real_data: Path) -> None:
     recexp.environment["RECEXP_DATA"] = str(real_data)

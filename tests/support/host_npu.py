@@ -36,9 +36,16 @@ def _compile(path: str) -> None:
     subprocess.run([sys.executable, "-c", code], env={**clean, "PYTHONPATH": path}, check=True, timeout=280)
 
 
-def run_checks(*files: Path, timeout_s: float = 880, **knobs: str) -> None:
-    """Run ``check_*.py`` files by a pytest of their own; fails with what it says."""
-    words = ["-p", "no:cacheprovider", "-q", "-m", "", "-o", "python_files=check_*.py", "--no-header"]
+def run_checks(*files: Path, marks: str = "", timeout_s: float = 880, **knobs: str) -> None:
+    """Run ``check_*.py`` files by a pytest of their own; fails with what it says.
+
+    Args:
+        files: What to run.
+        marks: Which of their checks: pytest's ``-m``.
+        timeout_s: For all of them.
+        knobs: As in :func:`environment`.
+    """
+    words = ["-p", "no:cacheprovider", "-q", "-m", marks, "-o", "python_files=check_*.py", "--no-header"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *words, *map(str, files)], env=environment(**knobs), capture_output=True,
         text=True, timeout=timeout_s, check=False,

@@ -16,18 +16,34 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SMALL = (
-    "model=attrec", "dataset=ml1m_synthetic", "trainer.max_epochs=2", "model.dim=16", "dataset.batch_size=128",
-    "trainer.updates_per_block=4", "trainer.progress=off", "tracking=off", "log_level=warning",
+    "trainer.max_epochs=2", "trainer.updates_per_block=4", "trainer.log_every_n_steps=5", "trainer.progress=off",
+    "tracking=off", "log_level=warning",
 )  # fmt: skip
+ATTREC = ("model=attrec", "model.dim=16", "dataset.batch_size=128")
+GRU4REC = ("model=gru4rec", "model.layers=[16]", "model.samples=32", "dataset.batch_size=32")
+RATINGS = ("problem=next_item", "dataset=ml1m_synthetic")
+CLICKS = ("problem=session", "dataset=rsc15_synthetic", "dataset.sessions=600", "dataset.items=60")
+#: Small trainings of each model in each problem.
+TRAININGS = {
+    "attrec": (*ATTREC, *RATINGS),
+    "attrec of sessions": (*ATTREC, *CLICKS),
+    "gru4rec": (*GRU4REC, *CLICKS),
+    # The usual rate is for many short sessions: here it would make noise of the rounding within 40 updates.
+    "gru4rec of users": (*GRU4REC, *RATINGS, "optim.lr=0.05", "trainer.max_epochs=1", "trainer.max_steps=40"),
+}
 
 
 @pytest.fixture
 def train(folder: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Run a small training by its words in this process; returns the run's directory."""
+    """Run a small training by its words in this process; returns the run's directory.
 
-    def run(*words: str, code: int = 0) -> Path:
+    ``of`` names one of TRAININGS; what is said twice is what was said last.
+    """
+
+    def run(*words: str, of: str = "attrec", code: int = 0) -> Path:
         root = tmp_path / str(len(list(tmp_path.iterdir())))
-        assert cli.main([*SMALL, *words, f"paths.root={root}", f"paths.cache={folder / 'cache'}"]) == code
+        last = {word.partition("=")[0]: word for word in (*SMALL, *TRAININGS[of], *words)}
+        assert cli.main([*last.values(), f"paths.root={root}", f"paths.cache={folder / 'cache'}"]) == code
         return next((path.parent for path in root.glob("runs/*/*/run.json")), root)
 
     return run
