@@ -263,7 +263,7 @@ def test_gradients_by_hand_and_those_of_the_graph_agree_in_a_whole_run(recexp: I
             # Adagrad divides by the gradient's own size: a rounding of 1e-8 moves a weight by up to 0.2 * 1e-8 / 1e-3.
             torch.testing.assert_close(value, weights(by_hand)[name], rtol=1e-3, atol=2e-4)
     assert same(weights(watched), weights(dumped))
-    assert not same(weights(plain), weights(by_hand)), "the run by hand has to be by hand"
+    assert not same(weights(watched), weights(by_hand)), "the run by hand has to be by hand"
 
 
 OPTIONS = {

@@ -45,11 +45,17 @@ class InProcess:
         out, err = io.StringIO(), io.StringIO()
         environment, threads = dict(os.environ), torch.get_num_threads()
         try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
-                # Whoever types the command sees its warnings.
-                warnings.simplefilter("always")
-                warnings.filterwarnings("ignore", category=ResourceWarning)
+            with (
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(err),
+                warnings.catch_warnings(record=True) as warned,
+            ):
+                # Whoever types the command sees these.
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("always", UserWarning)
+                warnings.simplefilter("always", RuntimeWarning)
                 found = cli.main([*self._own, *words])
+            err.writelines(f"{warning.category.__name__}: {warning.message}\n" for warning in warned)
         finally:
             os.environ.clear()
             os.environ.update(environment)
