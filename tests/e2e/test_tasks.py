@@ -257,7 +257,7 @@ def test_a_run_whose_picture_cannot_be_drawn_has_failed(
         raise RuntimeError("no fonts")
 
     monkeypatch.setattr(records.curves, "plot", broken)
-    monkeypatch.setenv(meeting.RUN_DIRECTORY, "")
+    monkeypatch.setenv(meeting.RUN, "")
     words = [*WORDS, f"paths.root={tmp_path}", f"paths.cache={cache}", "trainer.max_steps=2", "trainer.progress=off"]
     with pytest.raises(RuntimeError, match="no fonts"):
         train.run(compose(words))

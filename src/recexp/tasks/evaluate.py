@@ -10,6 +10,7 @@ from typing import Any
 from recexp.config.identity import identity
 from recexp.config.settings import Settings
 from recexp.config.typed import settings as typed
+from recexp.devices import ddp
 from recexp.devices.build import assert_placement, explained
 from recexp.errors import CheckpointError, ConfigError
 from recexp.reports.console import show
@@ -44,7 +45,8 @@ def run(config: Mapping[str, Any]) -> float | None:
             session = open_session(config, *prepared)
             checkpoint = checkpoint or _of_configuration(session)
             measured = _evaluate(session, checkpoint)
-    show(summarise(session, checkpoint.parent.parent, measured, {}, []))
+    if ddp.local_rank() == 0:
+        show(summarise(session, checkpoint.parent.parent, measured, {}, []))
     return measured.test.get(session.posed.headline.replace("val/", "test/"))
 
 

@@ -1,4 +1,4 @@
-"""How the processes of a data parallel training learn where the first one's run is."""
+"""How the processes of a data parallel training learn where the first one's run is, and where it begins."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from recexp.errors import RecexpError
 from recexp.storage.atomic import write_json
 
 #: Set by the first process for those that it starts.
-RUN_DIRECTORY = "RECEXP_RUN_DIRECTORY"
+RUN = "RECEXP_RUN"
 _PATIENCE_S = 120.0
 
 
-def announce(directory: Path, root: Path) -> None:
+def announce(directory: Path, checkpoint: Path | None, root: Path) -> None:
     """Tell the others: through the environment, or through a file where torchrun started all of them."""
-    os.environ[RUN_DIRECTORY] = str(directory)
+    run = {"directory": str(directory), "checkpoint": str(checkpoint) if checkpoint else None}
+    os.environ[RUN] = json.dumps(run)
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        write_json(_note(root), {"directory": str(directory)})
+        write_json(_note(root), run)
 
 
-def ask(root: Path) -> Path:
-    """The first process's run.
+def ask(root: Path) -> tuple[Path, Path | None]:
+    """The first process's run, and the checkpoint that it goes on from.
 
     Raises:
         RecexpError: It did not come so far in two minutes.
     """
-    if RUN_DIRECTORY in os.environ:
-        return Path(os.environ[RUN_DIRECTORY])
     deadline = time.monotonic() + _PATIENCE_S
-    while not _note(root).exists():
+    while RUN not in os.environ and not _note(root).exists():
         if time.monotonic() > deadline:
             raise RecexpError(f"process 0 has made no run directory in {_PATIENCE_S:.0f} s; see its messages.")
         time.sleep(0.1)
-    return Path(json.loads(_note(root).read_text("utf-8"))["directory"])
+    run = json.loads(os.environ[RUN] if RUN in os.environ else _note(root).read_text("utf-8"))
+    return Path(run["directory"]), Path(run["checkpoint"]) if run["checkpoint"] else None
 
 
 def leave(root: Path) -> None:

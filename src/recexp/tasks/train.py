@@ -60,7 +60,8 @@ def _run_session(session: Session, root: Path, display: Progress, request: StopR
     settings = session.settings
     display.monitor = settings.trainer.monitor or session.posed.headline
     if _rank() > 0:
-        _fit(session, Start(meeting.ask(root)), Silent(), display, request)
+        directory, checkpoint = meeting.ask(root)
+        _fit(session, Start(directory, checkpoint=checkpoint), Silent(), display, request)
         return None
     fingerprint = session.events.meta.fingerprint
     start = find_start(session.config, settings, lambda one: identity(one, fingerprint), session.device.kind)
@@ -78,7 +79,7 @@ def _tracked(session: Session, start: Start, root: Path, display: Progress, requ
     """Train within a run of the tracking, which gets its true end whatever happens."""
     settings = session.settings
     with run_directory.claim(start.directory):
-        meeting.announce(start.directory, root)
+        meeting.announce(start.directory, start.checkpoint, root)
         recorder: Recorder = Tracker.open(start.directory, settings.tracking, root, run_name=start.name)
         status = "FAILED"
         try:
