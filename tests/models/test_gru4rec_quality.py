@@ -4,20 +4,20 @@ The data: the first 100,000 clicks of YooChoose, prepared as the authors do; tra
 17,794 sessions.
 Measured on 2026-11-21 with conservative ties, on one thread of a CPU:
 
-    ==========================================  ======================  ======================
-    system, seeds 1, 2, 3                       Recall@20               MRR@20
-    ==========================================  ======================  ======================
-    the authors' PyTorch code                   0.6783  0.6804  0.6829  0.3556  0.3548  0.3576
-    recexp                                      0.6803  0.6838  0.6800  0.3556  0.3559  0.3566
-    ==========================================  ======================  ======================
+    ===============================  ======================  ======================
+    system, seeds 1, 2, 3            Recall@20               MRR@20
+    ===============================  ======================  ======================
+    the authors' PyTorch code        0.6783  0.6804  0.6829  0.3556  0.3548  0.3576
+    recexp                           0.6803  0.6838  0.6800  0.3556  0.3559  0.3566
+    tests/support/plain_gru4rec.py   0.6755  0.6816  0.6820  0.3543  0.3520  0.3573
+    ===============================  ======================  ======================
 
 The authors' code was run with the parameters of its ``paramfiles/rsc15_xe_shared_100_best.py``, which are the defaults
-here; the numbers of recexp are those of this test.
+here; the other two rows are what this file computes, with all seeds of the plain implementation.
 
-Tolerances. A seed's Recall@20 has a standard deviation of 0.0023 between seeds (both rows; MRR@20: 0.0014 and less).
-A difference of one run and one run then has 0.0033 (0.0020), one of a mean of three and one run 0.0027 (0.0016), one
-of two means of three 0.0019 (0.0011). The bounds are about three of each. What they are there for is larger: without
-the correction by log q, Recall@20 falls by some points, without momentum by some, without dropout by more.
+Tolerances. Within a row, a seed's Recall@20 has a standard deviation of 0.0028 (the three rows together; MRR@20:
+0.0018). The difference of two means of three has 0.0023 (0.0015), of a mean of three and one run 0.0032 (0.0021). The
+bounds are about three of these, rounded up to half a thousandth.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from in_process import InProcess
 ARCHIVE, MEMBER = "yoochoose.tar.xz", "yoochoose/clicks_100k/yoochoose-clicks-100k_{}.txt"
 AUTHORS = {"recall_at_20": (0.6783, 0.6804, 0.6829), "mrr_at_20": (0.3556, 0.3548, 0.3576)}
 #: By metric: bound on the difference of two means of three seeds, and of such a mean and one run.
-BOUND = {"recall_at_20": (0.0060, 0.0085), "mrr_at_20": (0.0035, 0.0050)}
+BOUND = {"recall_at_20": (0.0070, 0.0095), "mrr_at_20": (0.0045, 0.0065)}
 SEEDS = (1, 2, 3)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
