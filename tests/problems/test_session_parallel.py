@@ -18,6 +18,7 @@ from recexp.problems.schedule import Block
 from recexp.problems.session_feed import CHUNK, AliasTable, SessionFeed
 from recexp.problems.session_parallel import slot_runs
 from recexp.problems.session_steps import FeedOptions, SessionBatch
+from recexp.problems.training_part import TrainingPart
 
 GOLDEN = {
     case["name"]: case
@@ -188,6 +189,15 @@ def test_the_dropout_factors_keep_the_mean() -> None:
     (mask,) = step.dropped
     assert mask.unique().tolist() == pytest.approx([0.0, 1 / 0.6])
     assert float(mask.mean()) == pytest.approx(1, abs=0.02)
+
+
+def test_the_order_of_sessions() -> None:
+    """By the time of the first event, or by the source's own ids, which need not be in the order of the users."""
+    begin, end = np.array([0, 0, 2, 2, 4]), np.array([0, 2, 2, 4, 6])
+    part, time = TrainingPart(begin, end), np.array([5, 6, 1, 9, 1, 2])
+    assert part.sessions(time, None, "time").tolist() == [3, 4, 1]
+    assert part.sessions(time, None, "id").tolist() == [1, 3, 4]
+    assert part.sessions(time, np.array([70, 1, 60, 50]), "id").tolist() == [4, 3, 1]
 
 
 def test_sessions_of_one_event_are_nothing_to_train_on() -> None:

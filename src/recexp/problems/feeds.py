@@ -54,7 +54,7 @@ def make_feed(
     events, options = placed.events, network.feed_options()
     support = part.support(events.item, events.user, events.num_items)
     network.observe(torch.from_numpy(support), batch_size)
-    sessions = part.sessions(events.time, options.order)
+    sessions = part.sessions(events.time, events.user_labels, options.order)
     return SessionFeed(
         events.item,
         part.begin[sessions],

@@ -55,14 +55,15 @@ class TrainingPart:
             counts += np.bincount(met[trained], minlength=num_items + 1)
         return counts
 
-    def sessions(self, time: NDArray[np.int64], order: str) -> NDArray[np.int64]:
+    def sessions(self, time: NDArray[np.int64], labels: NDArray[np.generic] | None, order: str) -> NDArray[np.int64]:
         """Users with a training event, as sessions, int64 [n].
 
         Args:
             time: Of each event, int64 [N].
-            order: By the ``time`` of their first event (ties: by id), or by ``id``.
+            labels: The source's own id of each user, [num_users]; None where ids were kept.
+            order: By the ``time`` of their first event (ties: by id), or by the source's own ``id``.
         """
         users = np.flatnonzero(self.end > self.begin)
         if order == "time":
-            users = users[np.argsort(np.asarray(time)[self.begin[users]], kind="stable")]
-        return users
+            return users[np.argsort(np.asarray(time)[self.begin[users]], kind="stable")]
+        return users if labels is None else users[np.argsort(np.asarray(labels)[users - 1], kind="stable")]
