@@ -160,18 +160,14 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return after
 
 
+@SLOW
 @pytest.mark.parametrize(
     "words",
     [
         "",
-        *(
-            pytest.param(words, marks=SLOW)
-            for words in (
-                "model.dropout_embed=0.3 model.layers=[16,12] precision=mixed",
-                "model.embedding=onehot optim.name=adam optim.momentum=null optim.lr=0.01",
-                "model.training=bptt model.bptt_steps=3 model.reset_after_session=false precision=bf16",
-            )
-        ),
+        "model.dropout_embed=0.3 model.layers=[16,12] precision=mixed",
+        "model.embedding=onehot optim.name=adam optim.momentum=null optim.lr=0.01",
+        "model.training=bptt model.bptt_steps=3 model.reset_after_session=false precision=bf16",
     ],
 )
 def test_gru4rec_resumes_exactly_in_the_middle_of_sessions(
