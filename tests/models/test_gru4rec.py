@@ -153,13 +153,13 @@ def test_updates_equal_the_reference(options: dict[str, Any], part: str) -> None
         batch = SessionBatch([_double(step) for step in batch.steps])
         optimizer.zero_grad()
         losses = network.loss(batch)
-        total = losses.sum() if network.reduction == "sum" else losses.mean()
+        total = losses.sum() if network.per_batch_size else losses.mean()
         total.backward()
         optimizer.step()
         settings_now = settings if network.reset_after_session else _keeping(settings)
         result = plain.update(parameters, state, hidden, steps, draws, settings_now, support)
         parameters, state, hidden = result.parameters, result.state, result.hidden
-        if network.reduction == "sum" or network.window == 1:
+        if network.per_batch_size or network.window == 1:
             assert float(total.detach()) == pytest.approx(result.loss, rel=1e-9)
         for name, value in parameters_of(network).items():
             torch.testing.assert_close(value, parameters[name], rtol=1e-8, atol=1e-10, msg=_named(name))

@@ -116,6 +116,45 @@ def test_what_was_compiled_is_used_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(list((tmp_path / "new").iterdir())) == 2
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.999])
+def test_a_damaged_library_is_compiled_again(share: float, tmp_path: Path) -> None:
+    kernels.choose("auto", tmp_path / "new")
+    assert native.library() is not None
+    (built,) = (tmp_path / "new").iterdir()
+    content = built.read_bytes()
+    built.unlink()  # it is mapped: a new file, as another process would find it
+    built.write_bytes(content[: int(len(content) * share)])
+    native._library.cache_clear()
+    assert native.library() is not None
+    assert built.read_bytes()[-native._SUM_BYTES :] == content[-native._SUM_BYTES :]
+
+
+@pytest.mark.parametrize("whose", ["folder", "file"])
+def test_code_that_others_could_have_written_is_not_loaded(whose: str, tmp_path: Path) -> None:
+    kernels.choose("auto", tmp_path / "new")
+    assert native.library() is not None
+    (built,) = (tmp_path / "new").iterdir()
+    (built if whose == "file" else built.parent).chmod(0o777)
+    assert not native._is_sound(built)
+    native._library.cache_clear()
+    loaded = native.library()
+    assert loaded is not None
+    assert (loaded._name == str(built)) == (whose == "file")
+
+
+def test_the_compiler_that_is_named_may_have_words_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernels.choose("auto", tmp_path / "new")
+    monkeypatch.setenv("CXX", "c++ -DANYTHING")
+    with caplog.at_level(logging.INFO):
+        assert native.library() is not None
+    assert "with c++ -DANYTHING" in caplog.text
+    native._library.cache_clear()
+    monkeypatch.setenv("CXX", "false")
+    assert native.library() is not None
+
+
 @pytest.mark.parametrize("trouble", ["no compiler", "broken source", "wrong result", "read-only"])
 def test_without_the_loops_everything_goes_on(
     trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -20,9 +20,11 @@ class Record(pl.Callback):
 
     def __init__(self, request: StopRequest, stop_after: int | None) -> None:
         self.request, self.left, self.points, self.metrics = request, stop_after, [], []
+        self.rates: dict[int, float] = {}
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         self.points += pl_module.take_loss_points()
+        self.rates.update(pl_module.rates)
         if self.left is not None:
             self.left -= 1
             if self.left == 0:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from fitted import assert_equal, fit
 
-from recexp.config.settings import OptimSettings, TrainerSettings
+from recexp.config.settings import OptimSettings, ScheduleSettings, TrainerSettings
 from recexp.models import kernels
 from recexp.models.gru4rec import GRU4Rec
 from recexp.problems.module import Clip, StepSettings
@@ -159,3 +159,42 @@ def test_fewer_sessions_than_slots(make_events, tmp_path: Path) -> None:
     assert len(record.points) == posed.data.plan.updates
     assert posed.floor is not None
     assert set(posed.floor(torch.device("cpu"))) == {"test/recall_at_2", "test/mrr_at_2"}
+
+
+def test_a_logged_rate_is_that_of_its_own_update(pose: Callable[..., Posed], tmp_path: Path) -> None:
+    """However many updates a block has, and although the schedule has gone on when the block is over."""
+    for size in (1, 64):
+        trainer = TrainerSettings(max_epochs=1, updates_per_block=size)
+        posed = pose(trainer)
+        schedule = ScheduleSettings("step", step_size=4, gamma=0.5)
+        settings = OptimSettings("adagrad_momentum", lr=0.4, momentum=0.1, rows="touched", schedule=schedule)
+        posed.module.settings = StepSettings(make_optimizer(settings, None, kernels="plain"), None, 3)
+        record, _ = fit(posed, tmp_path / str(size), trainer)
+        assert record.rates == {step: 0.4 * 0.5 ** ((step - 1) // 4) for step, _ in record.points}
+
+
+def test_accumulated_batches_are_averaged(pose: Callable[..., Posed], tmp_path: Path) -> None:
+    """A sum over the slots of one batch must not grow with the number of batches."""
+    losses = []
+    for batches in (1, 2):
+        trainer = TrainerSettings(max_epochs=1, accumulate_grad_batches=batches)
+        record, _ = fit(pose(trainer, dropout_hidden=0.0), tmp_path / str(batches), trainer)
+        losses.append(record.points[0][1])
+    assert losses[1] == pytest.approx(losses[0], rel=0.2)
+
+
+def test_a_correction_too_strong_for_weights_is_left_to_the_graph(pose: Callable[..., Posed]) -> None:
+    assert pose(TrainerSettings(max_epochs=1)).module.gradients_by_hand() is not None
+    assert pose(TrainerSettings(max_epochs=1), logq=30.0).module.gradients_by_hand() is None
+
+
+def test_a_run_that_goes_on_with_another_arithmetic_says_so(
+    pose: Callable[..., Posed], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = TrainerSettings(max_epochs=2, updates_per_block=5)
+    fit(pose(trainer), tmp_path, trainer, stop_after=1)
+    kernels.choose("plain")
+    resumed = pose(trainer)
+    fit(resumed, tmp_path, trainer, resume=True)
+    assert "were computed by gradients by hand, numpy before, and are by torch's graph" in caplog.text
+    assert resumed.module.arithmetic == "torch's graph"

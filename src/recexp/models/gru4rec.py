@@ -117,9 +117,8 @@ class GRU4Rec(nn.Module):
         self.samples, self.sample_alpha, self.reset_after_session = samples, sample_alpha, reset_after_session
         self.session_order, self.end_rule, self.max_len = session_order, end_rule, max_len
         self.window = bptt_steps if training == "bptt" else 1
-        self.targets = 1
         self.per_batch_size = reduction == "batch_size"
-        self.reduction = "sum" if self.per_batch_size else "mean"
+        self.reduction = "batches" if self.per_batch_size else "mean"
         final = final_act or USUAL_FINAL[loss]
         self.final_word = BEFORE_SOFTMAX.get(final, final)
         self.hidden_word = hidden_act
@@ -161,7 +160,7 @@ class GRU4Rec(nn.Module):
         """Each gate's block is drawn as a matrix of its own: bound sqrt(6 / (rows + columns)) (authors' code)."""
 
         def draw(block: Tensor) -> None:
-            bound = sigma or math.sqrt(6 / (block.shape[0] + block.shape[1]))
+            bound = sigma if sigma is not None else math.sqrt(6 / (block.shape[0] + block.shape[1]))
             nn.init.normal_(block, std=bound) if as_normal else nn.init.uniform_(block, -bound, bound)
 
         if self.input is not None:
@@ -318,7 +317,7 @@ class GRU4Rec(nn.Module):
         return layer
 
     def score(self, query: Tensor) -> Tensor:
-        """Scores of every id before the final activation, which never changes their order, [R, D] to [R, I]."""
+        """Scores of every id before the final activation, [R, D] to [R, I]."""
         with block(self, "scores", query) as (query,):
             return linear(query, self.output, self.output_bias.view(-1))
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from recexp.problems.session_steps import SessionBatch, SessionStep
 
 Ids = NDArray[np.int64]
+LARGEST_LOG = 60.0
 
 
 def applies(network: GRU4Rec) -> bool:
@@ -35,7 +36,10 @@ def applies(network: GRU4Rec) -> bool:
     plain = network.loss_word == "cross_entropy" and network.final_word == "linear" and not network.smoothing
     float32 = kernels.hand_written(network.output) and network.output.dtype == torch.float32
     alone = not torch.distributed.is_available() or not torch.distributed.is_initialized()
-    return usual and plain and network.window == 1 and float32 and alone and not torch.is_autocast_enabled("cpu")
+    # Beyond, the weights of the columns could not be told from 0 in float32; the graph works with their logarithms.
+    strength = network.logq * max(1.0, network.sample_alpha) * float(network.log_support.max())
+    simple = network.window == 1 and strength < LARGEST_LOG and not torch.is_autocast_enabled("cpu")
+    return usual and plain and simple and float32 and alone
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ def prepare(
 
 
 class FusedGradients:
-    """Computes the gradients of steps and leaves them at the parameters: dense ones in ``grad``, rows in ``rows``."""
+    """Computes the gradients of steps and leaves them at the parameters, in ``grad`` and ``row_gradient``."""
 
     def __init__(self, network: GRU4Rec) -> None:
         self.network = network
@@ -152,6 +156,9 @@ class FusedGradients:
         self._gradients = [torch.zeros_like(weight) for weight in self._weights]
         library = native.library()
         self._arithmetic: Arithmetic = Compiled(library) if library else ByNumpy()
+
+    def __str__(self) -> str:
+        return f"gradients by hand, {self._arithmetic}"
 
     def prepare(self, batches: Sequence[SessionBatch]) -> None:
         """Look at the ids of the batches, of one step each, that come next."""

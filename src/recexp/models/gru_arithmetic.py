@@ -58,6 +58,9 @@ class Arithmetic(Protocol):
 class ByNumpy:
     """Operators of numpy and torch, on memory that is used again."""
 
+    def __str__(self) -> str:
+        return "numpy"
+
     def forward(self, work: Work, state: Tensor, mask: Tensor | None) -> None:
         """See :class:`Arithmetic`."""
         two, projected, recurrent = 2 * work.hidden, work.projected.array, work.recurrent.array
@@ -119,6 +122,9 @@ class Compiled:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self.library = library
+
+    def __str__(self) -> str:
+        return "compiled loops"
 
     def forward(self, work: Work, state: Tensor, mask: Tensor | None) -> None:
         """See :class:`Arithmetic`."""

@@ -6,12 +6,15 @@ in the cache under a name that stands for the source, the compiler and the proce
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
 from functools import cache
@@ -36,7 +39,8 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "adagrad_momentum_rows": (None, [_INT, _INT, *[_FLOAT] * 3, *[_POINTER] * 5]),
     "add_rows": (None, [_INT, _INT, *[_POINTER] * 3]),
 }
-_COMPILE_S = 120
+_COMPILE_S, _ASK_S = 60, 10
+_SUM_BYTES = 32
 _log = logging.getLogger(__name__)
 
 
@@ -48,40 +52,76 @@ def library() -> ctypes.CDLL | None:
 
 @cache
 def _library(folder: Path) -> ctypes.CDLL | None:
-    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++", "clang++"))), None)
-    if compiler is None:
-        _log.info(
-            "there is no C++ compiler (CXX, c++, g++, clang++): the slower operators of numpy and torch are used"
-        )
-        return None
-    try:
-        loaded = ctypes.CDLL(str(_compiled(folder, compiler)))
-        for name, (result, arguments) in _SIGNATURES.items():
-            function = getattr(loaded, name)
-            function.restype, function.argtypes = result, arguments
-        _check(loaded)
-    except (OSError, AttributeError, subprocess.SubprocessError, ValueError) as error:
-        told = error.stderr.strip()[-300:] if isinstance(error, subprocess.CalledProcessError) else str(error)
-        _log.warning("%s cannot be compiled or used (%s): slower operators are used", SOURCE.name, told)
-        return None
-    return loaded
+    reasons = []
+    for compiler in _compilers():
+        try:
+            loaded = ctypes.CDLL(str(_compiled(folder, compiler)))
+            for name, (result, arguments) in _SIGNATURES.items():
+                function = getattr(loaded, name)
+                function.restype, function.argtypes = result, arguments
+            _check(loaded)
+        except (OSError, AttributeError, subprocess.SubprocessError, ValueError) as error:
+            told = error.stderr.strip()[-300:] if isinstance(error, subprocess.CalledProcessError) else str(error)
+            reasons.append(f"{' '.join(compiler)}: {told}")
+        else:
+            return loaded
+    if reasons:
+        _log.warning("%s cannot be compiled or used (%s): slower operators are used", SOURCE.name, "; ".join(reasons))
+    else:
+        _log.info("there is no C++ compiler (CXX, c++, g++, clang++): the slower operators of numpy and torch are used")
+    return None
 
 
-def _compiled(folder: Path, compiler: str) -> Path:
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=_COMPILE_S)
-    identity = "\n".join([SOURCE.read_text(encoding="utf-8"), " ".join(FLAGS), version.stdout, _processor()])
-    path = folder / f"native-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
-    if path.exists():
+def _compilers() -> list[list[str]]:
+    """The commands to try, CXX (which may have words of its own) first."""
+    named = [shlex.split(os.environ.get("CXX", "")), ["c++"], ["g++"], ["clang++"]]
+    found = [command for command in named if command and shutil.which(command[0])]
+    return [command for n, command in enumerate(found) if command not in found[:n]]
+
+
+def _compiled(folder: Path, compiler: list[str]) -> Path:
+    """The library, compiled unless a whole one of this user's is there."""
+    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True, timeout=_ASK_S)
+    parts = [SOURCE.read_text(encoding="utf-8"), " ".join(compiler), " ".join(FLAGS), version.stdout, _processor()]
+    path = folder / f"native-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:16]}.so"
+    if _is_sound(path):
         return path
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not _is_private(folder):
+        # Others could put their own code where ours is loaded from: compile for this process alone.
+        folder = Path(tempfile.mkdtemp(prefix="recexp-native-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        path = folder / path.name
     with tempfile.TemporaryDirectory(dir=folder, prefix=".compile-") as scratch:
         made = Path(scratch) / path.name
-        command = [compiler, *FLAGS, str(SOURCE), "-o", str(made)]
+        command = [*compiler, *FLAGS, str(SOURCE), "-o", str(made)]
         subprocess.run(command, capture_output=True, text=True, check=True, timeout=_COMPILE_S)
+        with made.open("ab") as stream:
+            # The loader does not look behind the sections of the file: room for a sum of what is before.
+            stream.write(hashlib.sha256(made.read_bytes()).digest())
+            stream.flush()
+            os.fsync(stream.fileno())
+        made.chmod(0o700)
         # Several processes may be first: each puts a whole file there.
         made.replace(path)
-    _log.info("compiled %s with %s", SOURCE.name, compiler)
+    _log.info("compiled %s with %s", SOURCE.name, " ".join(compiler))
     return path
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether a library is there, whole, and this user's: a damaged one would end the process when it is loaded."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    whole = hashlib.sha256(content[:-_SUM_BYTES]).digest() == content[-_SUM_BYTES:]
+    return whole and _is_private(path) and _is_private(path.parent)
+
+
+def _is_private(path: Path) -> bool:
+    """Whether nobody but this user can write there."""
+    state = path.stat()
+    return state.st_uid == os.geteuid() and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _processor() -> str:
@@ -94,12 +134,13 @@ def _processor() -> str:
 
 
 def _check(loaded: ctypes.CDLL) -> None:
-    """Compare one loop with numpy: a compiler that takes too many liberties is not used.
+    """Compare loops with numpy: a compiler that takes too many liberties is not used.
 
     Raises:
         ValueError: They differ.
     """
-    scores = np.random.default_rng(0).normal(size=(3, 37)).astype(np.float32) * 20
+    draw = np.random.default_rng(0)
+    scores = draw.normal(size=(3, 37)).astype(np.float32) * 20
     scores[:, 5] = -np.inf
     own, transposed, sums = np.array([1, 2, 36]), np.empty((37, 3), np.float32), np.empty(37, np.float32)
     share = np.exp(scores.astype(np.float64) - scores.max(1, keepdims=True))
@@ -108,5 +149,10 @@ def _check(loaded: ctypes.CDLL) -> None:
     share[range(3), own] -= 1
     arrays = (scores.ctypes.data, transposed.ctypes.data, sums.ctypes.data)
     found = loaded.softmax_gradient(3, 37, own.ctypes.data, 0.5, *arrays)
-    if not (np.allclose(found, loss, rtol=1e-5) and np.allclose(transposed.T, share / 2, atol=1e-6)):
+    value, gradient, total, velocity = (np.abs(draw.normal(size=37)).astype(np.float32) for _ in range(4))
+    moved = 0.5 * velocity - 0.1 * gradient / np.sqrt(total + gradient**2 + 0.01)
+    expected = value + moved
+    loaded.adagrad_momentum(37, 0.1, 0.5, 0.01, *(a.ctypes.data for a in (gradient, value, total, velocity)))
+    sound = np.allclose(found, loss, rtol=1e-5) and np.allclose(transposed.T, share / 2, atol=1e-6)
+    if not (sound and np.allclose(velocity, moved, atol=1e-5) and np.allclose(value, expected, atol=1e-5)):
         raise ValueError("it does not compute what it should")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,11 +20,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from recexp.problems.schedule import Block, Update
 from recexp.problems.watch import UpdateWatcher, WatchedUpdate
 
+_log = logging.getLogger(__name__)
+
 
 class Network(Protocol):
     """What the shared step needs of a model."""
 
-    #: ``mean`` or ``sum`` of the rows' losses over a batch.
+    #: ``mean`` or ``sum`` of an update's rows; ``batches``: the sum of each batch, averaged over accumulated ones.
     reduction: str
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -94,6 +97,10 @@ class ProblemModule(LightningModule, ABC):
         self.results: dict[str, float] = {}
         #: Finished points of the training loss: (update, mean loss since the last point).
         self.loss_points: list[tuple[int, Tensor]] = []
+        #: The learning rate of the update at each finished point.
+        self.rates: dict[int, float] = {}
+        #: By what the last gradients were computed; two runs that differ in it round differently.
+        self.arithmetic: str | None = None
         self._loss_sum: Tensor | None = None
         self._loss_count = 0
 
@@ -127,6 +134,7 @@ class ProblemModule(LightningModule, ABC):
                 for watcher in self.watchers:
                     watcher.before(watched)
             optimizer.zero_grad()
+            rate = float(optimizer.optimizer.param_groups[0]["lr"])
             own = by_hand if by_hand and len(update.batches) == 1 else None
             loss = own(update) if own else self._backward(update)
             if watched is not None:
@@ -141,7 +149,7 @@ class ProblemModule(LightningModule, ABC):
             if cached_casts:
                 # Autocast keeps its copies of the weights until it is left; they are stale after an update.
                 torch.clear_autocast_cache()
-            self._record(loss)
+            self._record(loss, rate)
             if watched is not None:
                 for watcher in self.watchers:
                     watcher.after(watched)
@@ -154,9 +162,17 @@ class ProblemModule(LightningModule, ABC):
         """Gradients of an update without a graph; None where somebody has to see the graph or all of a gradient."""
         takes_rows = getattr(optimizer.optimizer, "takes_row_gradients", False)
         looked_at = self.watchers or self._scaler() is not None or self.settings.clip is not None
-        if looked_at or not takes_rows or self.trainer.world_size > 1:
-            return None
-        by_hand = self.gradients_by_hand()
+        alone = takes_rows and not looked_at and self.trainer.world_size == 1
+        by_hand = self.gradients_by_hand() if alone else None
+        now = "torch's graph" if by_hand is None else str(by_hand)
+        if self.arithmetic not in (None, now):
+            _log.warning(
+                "the gradients of this run were computed by %s before, and are by %s from here on: they round "
+                "differently, so that the end is not bit for bit that of an undisturbed run",
+                self.arithmetic,
+                now,
+            )
+        self.arithmetic = now
         if by_hand is None:
             return None
         # Decided for each update alone: how they are grouped into blocks may not matter.
@@ -177,7 +193,8 @@ class ProblemModule(LightningModule, ABC):
     def _backward(self, update: Update[Any]) -> Tensor:
         """Gradients of one update; returns its loss over this process's rows, detached."""
         world = self.trainer.world_size
-        scale = world / update.rows if self.reduction == "mean" else float(world)
+        shares = {"mean": update.rows, "batches": len(update.batches)}
+        scale = world / shares.get(self.reduction, 1)
         total: Tensor | None = None
         for batch in update.batches:
             loss = self.row_losses(batch).sum() * scale
@@ -192,11 +209,12 @@ class ProblemModule(LightningModule, ABC):
         if self.settings.clip is not None:
             self.settings.clip.apply([p for group in optimizer.param_groups for p in group["params"]])
 
-    def _record(self, loss: Tensor) -> None:
+    def _record(self, loss: Tensor, rate: float) -> None:
         self._loss_sum = loss.float() if self._loss_sum is None else self._loss_sum + loss
         self._loss_count += 1
         if self.global_step % self.settings.log_every_n_steps == 0:
             self.loss_points.append((self.global_step, self._loss_sum / self._loss_count))
+            self.rates[self.global_step] = rate
             self._loss_sum, self._loss_count = None, 0
 
     def take_loss_points(self) -> list[tuple[int, float]]:
@@ -214,10 +232,12 @@ class ProblemModule(LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the unfinished mean of the loss."""
         total = None if self._loss_sum is None else float(self._loss_sum)
+        checkpoint["arithmetic"] = self.arithmetic
         checkpoint["running_loss"] = {"sum": total, "count": self._loss_count}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the unfinished mean up again."""
+        self.arithmetic = checkpoint.get("arithmetic")
         running = checkpoint["running_loss"]
         self._loss_sum = None if running["sum"] is None else torch.tensor(running["sum"], device=self.device)
         self._loss_count = int(running["count"])

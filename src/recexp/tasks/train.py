@@ -120,7 +120,8 @@ def _fit(
     checkpoints = _checkpoints(session, start, recorder, request, throughput)
 
     def check(module: pl.LightningModule, products: Any) -> None:
-        recorder.tags(assert_placement(module, device, session.policy, products))
+        arithmetic = {"recexp.arithmetic": posed.module.arithmetic} if posed.module.arithmetic else {}
+        recorder.tags({**assert_placement(module, device, session.policy, products), **arithmetic})
 
     watching = watchers.build(session, start.directory, recorder)
     posed.module.watchers = watching.watchers

@@ -64,10 +64,11 @@ class Reporting(Callback):
         assert isinstance(pl_module, ProblemModule)
         points = pl_module.take_loss_points()
         if points:
-            rate = float(trainer.optimizers[0].param_groups[0]["lr"])
             counted = self.counters()
             for step, loss in points:
-                self.records.metrics({"train/loss": loss, "train/lr": rate, **counted.get(step, {})}, step)
+                self.records.metrics(
+                    {"train/loss": loss, "train/lr": pl_module.rates.pop(step), **counted.get(step, {})}, step
+                )
             self.display.loss(points[-1][1])
         self.display.update(trainer.global_step, batch.rows)
 
