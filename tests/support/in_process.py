@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import warnings
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ import torch
 
 from recexp import cli
 from recexp.models import kernels
+
+#: Whose levels a command sets for its process.
+LOGGERS = ("recexp", "pytorch_lightning", "lightning.pytorch")
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class InProcess:
         """Run a command; nothing that it sets for the process stays."""
         out, err = io.StringIO(), io.StringIO()
         environment, threads = dict(os.environ), torch.get_num_threads()
+        loggers = {name: logging.getLogger(name) for name in ("", *LOGGERS)}
+        levels, handlers = {name: logger.level for name, logger in loggers.items()}, loggers[""].handlers[:]
         try:
             with (
                 contextlib.redirect_stdout(out),
@@ -61,6 +67,9 @@ class InProcess:
             os.environ.update(environment)
             torch.set_num_threads(threads)
             kernels.choose("auto")
+            for name, logger in loggers.items():
+                logger.setLevel(levels[name])
+            loggers[""].handlers[:] = handlers
         return Done(found, out.getvalue(), err.getvalue())
 
     def run(self, *words: str, code: int = 0) -> Done:
