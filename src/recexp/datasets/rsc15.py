@@ -7,11 +7,11 @@ from typing import Any
 
 from recexp.datasets.click_files import Lookup
 from recexp.datasets.places import Places
-from recexp.datasets.session_data import RAW_NAMES, SessionSet
+from recexp.datasets.session_data import RAW_NAMES, ClickSet
 from recexp.datasets.session_data import read as read_sessions
 from recexp.datasets.table import LargeRecording
 
-RSC15 = SessionSet(
+RSC15 = ClickSet(
     word="rsc15",
     lookup=Lookup(
         raw=RAW_NAMES,

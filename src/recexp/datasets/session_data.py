@@ -37,7 +37,7 @@ _DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True)
-class SessionSet:
+class ClickSet:
     """What distinguishes one word from another.
 
     Attributes:
@@ -64,7 +64,7 @@ class SessionSet:
         )
 
 
-def read(wanted: SessionSet, dataset: Mapping[str, Any], places: Places) -> LargeRecording:
+def read(wanted: ClickSet, dataset: Mapping[str, Any], places: Places) -> LargeRecording:
     """The user's files where there are any, else the published archive.
 
     Raises:
@@ -144,7 +144,7 @@ def _sha256(path: Path) -> str:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
-def _fetched(wanted: SessionSet, places: Places) -> tuple[Found, str]:
+def _fetched(wanted: ClickSet, places: Places) -> tuple[Found, str]:
     """The published clicks, by the size that is told of them: there is no checksum."""
     if places.data is None:
         local = "your own copy: none was named (dataset.path, dataset.train, paths.data or RECEXP_DATA)"

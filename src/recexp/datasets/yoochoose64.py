@@ -7,13 +7,13 @@ from typing import Any
 
 from recexp.datasets.click_files import Lookup
 from recexp.datasets.places import Places
-from recexp.datasets.session_data import RAW_NAMES, SessionSet
+from recexp.datasets.session_data import RAW_NAMES, ClickSet
 from recexp.datasets.session_data import read as read_sessions
 from recexp.datasets.table import LargeRecording
 
 _FOLDER = "yoochoose1_64"
 
-YOOCHOOSE64 = SessionSet(
+YOOCHOOSE64 = ClickSet(
     word="yoochoose64",
     lookup=Lookup(
         raw=RAW_NAMES,

@@ -207,7 +207,7 @@ class FusedGradients:
         self._arithmetic.forward(work, state, mask)
         loss, d_rows, d_bias = self._scores(work, rows, ready, scale)
         d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh = self._gradients
-        self._arithmetic.backward(work, state, mask, d_bias_ih, d_bias_hh)
+        self._arithmetic.backward(work, mask, d_bias_ih, d_bias_hh)
         torch.mm(work.d_projected.tensor.t(), entered, out=d_weight_ih)
         torch.mm(work.d_recurrent.tensor.t(), state, out=d_weight_hh)
         torch.mm(work.d_projected.tensor, weight_ih, out=work.d_entered)

@@ -50,7 +50,7 @@ class Arithmetic(Protocol):
         """Sum of -log of the own columns' shares; gradients of scores, [b, U] and [U, b], and their sums, [U]."""
         ...
 
-    def backward(self, work: Work, state: Tensor, mask: Tensor | None, d_bias_ih: Tensor, d_bias_hh: Tensor) -> None:
+    def backward(self, work: Work, mask: Tensor | None, d_bias_ih: Tensor, d_bias_hh: Tensor) -> None:
         """From ``d_query`` to ``d_projected``, ``d_recurrent`` and the gradients of both biases."""
         ...
 
@@ -87,7 +87,7 @@ class ByNumpy:
         transposed = share.t().contiguous()
         return -float(np.log(np.maximum(likelihood, _SMALLEST)).sum()), share, transposed, transposed.sum(1)
 
-    def backward(self, work: Work, state: Tensor, mask: Tensor | None, d_bias_ih: Tensor, d_bias_hh: Tensor) -> None:
+    def backward(self, work: Work, mask: Tensor | None, d_bias_ih: Tensor, d_bias_hh: Tensor) -> None:
         """See :class:`Arithmetic`."""
         two, d_query, spare = 2 * work.hidden, work.d_query.array, work.spare.array
         gates, candidate = work.gates.array, work.candidate.array
@@ -142,7 +142,7 @@ class Compiled:
         )
         return loss, scores, transposed, sums
 
-    def backward(self, work: Work, state: Tensor, mask: Tensor | None, d_bias_ih: Tensor, d_bias_hh: Tensor) -> None:
+    def backward(self, work: Work, mask: Tensor | None, d_bias_ih: Tensor, d_bias_hh: Tensor) -> None:
         """See :class:`Arithmetic`."""
         self.library.gru_backward(
             work.slots, work.hidden, work.d_query.at, _at(mask), work.gates.at, work.candidate.at, work.difference.at,

@@ -18,7 +18,7 @@ from recexp.config import catalogue, targets
 from recexp.config.typed import settings as typed
 from recexp.datasets import prepare
 from recexp.datasets.published import Published, find_copy
-from recexp.datasets.session_data import SessionSet
+from recexp.datasets.session_data import ClickSet
 from recexp.errors import DataError, DeviceError, RecexpError
 from recexp.reports.console import show_facts
 from recexp.tracking import names, store
@@ -138,7 +138,7 @@ def _own_copy(word: str, data: Path | None) -> str | None:
         if isinstance(value, Published):
             copy = find_copy(value, None, data)
             return None if copy is None else str(copy)
-        if isinstance(value, SessionSet):
+        if isinstance(value, ClickSet):
             try:
                 found = value.lookup.find(data)
             except DataError as error:
