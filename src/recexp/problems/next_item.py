@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from recexp.problems.evaluation import EvalBatch, Evaluation
 from recexp.problems.module import Network
-from recexp.problems.ranking_module import RankingModule
+from recexp.problems.evaluated_module import EvaluatedModule
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class WindowNetwork(CatalogueNetwork, Protocol):
         ...
 
 
-class NextItemModule(RankingModule):
+class NextItemModule(EvaluatedModule):
     """Trains a network, and ranks the one held-out item of each user."""
 
     def evaluate(self, batch: EvalBatch, evaluation: nn.Module) -> None:

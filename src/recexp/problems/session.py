@@ -13,13 +13,13 @@ from torch import nn
 
 from recexp.problems.placed_events import PlacedEvents
 from recexp.problems.problem_data import Feed, ProblemData
-from recexp.problems.ranking_module import RankingModule
+from recexp.problems.evaluated_module import EvaluatedModule
 from recexp.problems.session_evaluation import SessionEvaluation
 from recexp.problems.session_split import SessionSet, SessionSplit
 from recexp.problems.session_tiles import EvaluatedSessions, SessionLoader
 
 
-class SessionModule(RankingModule):
+class SessionModule(EvaluatedModule):
     """Trains a network, and ranks every event after the first of each held-out session."""
 
     def evaluate(self, batch: EvaluatedSessions, evaluation: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""What the problems that rank a catalogue share: a network, an evaluation for each split, and a carried state."""
+"""What all problems share beside the step: a network, an evaluation for each split, and a carried state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Accumulates(Protocol):
         ...
 
 
-class RankingModule(ProblemModule):
+class EvaluatedModule(ProblemModule):
     """Trains a network and evaluates it on two splits."""
 
     def __init__(self, network: Network, settings: StepSettings, evaluations: Mapping[str, nn.Module]) -> None:
