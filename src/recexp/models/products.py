@@ -18,20 +18,26 @@ LARGE = 4_000_000
 _AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False, out: Tensor | None = None
+) -> Tensor:
     """``x @ weight.T + bias`` without a gradient, [R, D] and [U, D] to [R, U].
 
     Args:
         x: Left factor.
-        weight: Right factor.
+        weight: Right factor; a transposed view is taken as it is.
         bias: Of each column, [U].
+        relu: Whether negative results become 0.
         out: Where the result goes, which is also returned.
     """
     float32 = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type)
     if _AVAILABLE and float32 and x.numel() * len(weight) >= LARGE and kernels.hand_written(x):
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu" if relu else "none", [], "")
     elif out is not None and bias is None:
-        return torch.mm(x, weight.t(), out=out)
+        product = torch.mm(x, weight.t(), out=out)
+        return product.relu_() if relu else product
     else:
         product = functional.linear(x, weight, bias)
+        if relu:
+            product.relu_()
     return product if out is None else out.copy_(product)

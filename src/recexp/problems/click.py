@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from recexp.datasets.impressions import Field
 from recexp.problems.evaluated_module import EvaluatedModule
 from recexp.problems.module import Network
+
+#: A ROC-AUC this close to 0.5 is a model that has learned nothing (a usual failure on Criteo: diverged, or raw values).
+CHANCE = 0.001
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,10 @@ class ClickBatch:
     def __len__(self) -> int:
         """Rows."""
         return len(self.label)
+
+    def rows(self, chosen: slice) -> ClickBatch:
+        """Some of them, not copied."""
+        return ClickBatch(self.label[chosen], self.dense[chosen], self.ids[chosen])
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,29 @@ class ClickNetwork(Network, Protocol):
 class ClickModule(EvaluatedModule):
     """Trains a network and judges its probabilities."""
 
-    def evaluate(self, batch: ClickBatch, evaluation: object) -> None:
+    def evaluate(self, batch: ClickBatch, evaluation: nn.Module) -> None:
         """Add a batch to an evaluation."""
-        raise NotImplementedError
+        evaluation.update(cast(ClickNetwork, self.network).logits(batch), batch.label)  # type: ignore[operator]
+
+    def on_validation_epoch_end(self) -> None:
+        """Log ``val/`` metrics, and say so where nothing was learned."""
+        super().on_validation_epoch_end()
+        self._judge("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log ``test/`` metrics, and say so where nothing was learned."""
+        super().on_test_epoch_end()
+        self._judge("test")
+
+    def _judge(self, split: str) -> None:
+        auc = self.results.get(f"{split}/auc", math.nan)
+        if abs(auc - 0.5) <= CHANCE:
+            _log.warning(
+                "%s/auc is %.4f: the model tells clicks from other impressions no better than chance. Usual reasons: a "
+                "learning rate that is too high (optim.lr), dense values that are not transformed (dataset.recipe), "
+                "labels that belong to other rows.",
+                split,
+                auc,
+            )
+        elif math.isnan(auc):
+            _log.warning("%s/auc cannot be computed: one class only, or scores that are no numbers", split)

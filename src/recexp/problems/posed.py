@@ -22,13 +22,14 @@ class Posed:
     Attributes:
         module: To train and to evaluate.
         data: Its batches.
-        headline: The metric, ``val/...``, that picks the best checkpoint; higher is better.
+        headline: The metric, ``val/...``, that picks the best checkpoint.
         protocol: What makes two runs' numbers comparable, as plain types; its hash is the run's protocol.
         explanations: The protocol of each metric in words, by the metric's name without its split.
         floor: Metrics ``test/...`` of a trivial model, computed on a device; None where switched off.
         updates: Updates of an epoch.
         validates: Whether validation data is held out; without, the last state is tested.
         left_out: Counts of what the split leaves out, by reason.
+        lower_is_better: The metrics ``val/...`` of which less is better; of all others, more is.
     """
 
     module: ProblemModule
@@ -40,3 +41,4 @@ class Posed:
     updates: int
     validates: bool = True
     left_out: Mapping[str, int] = field(default_factory=dict)
+    lower_is_better: frozenset[str] = frozenset()

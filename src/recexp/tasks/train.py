@@ -158,13 +158,15 @@ def _checkpoints(
     session: Session, start: Start, recorder: Recorder, request: StopRequest, throughput: Throughput
 ) -> Checkpoints:
     trainer = session.settings.trainer
+    monitor = trainer.monitor or session.posed.headline
     settings = CheckpointSettings(
         folder=start.directory / "checkpoints",
-        monitor=trainer.monitor or session.posed.headline,
+        monitor=monitor,
         every_n_steps=trainer.checkpoint_every_n_steps,
         patience=trainer.early_stop_patience,
         min_delta=trainer.early_stop_min_delta,
         facts={"identity": start.identity, "fingerprint": session.events.meta.fingerprint},
+        lower_is_better=monitor in session.posed.lower_is_better,
     )
     random = RandomState(session.device.rng_state, session.device.set_rng_state)
     return Checkpoints(settings, random, request, recorder.flush, throughput.reset_clock)

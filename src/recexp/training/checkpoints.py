@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +31,12 @@ class CheckpointSettings:
 
     Attributes:
         folder: Of the checkpoints.
-        monitor: Metric that picks the best, higher is better.
+        monitor: Metric that picks the best.
         every_n_steps: Save in the middle of an epoch, too.
         patience: Validations without improvement before training stops; None never stops it.
         min_delta: What counts as an improvement.
         facts: Plain values kept in each checkpoint (identity, configuration).
+        lower_is_better: Of the monitored metric, less is better.
     """
 
     folder: Path
@@ -43,6 +45,7 @@ class CheckpointSettings:
     patience: int | None
     min_delta: float
     facts: dict[str, Any]
+    lower_is_better: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,8 @@ class Checkpoints(Callback):
             legal = ", ".join(sorted(name for name in pl_module.results if name.startswith("val/")))
             raise CheckpointError(f"trainer.monitor={self.settings.monitor} is not computed. Legal: {legal}.")
         # A value that is not a number never compares as better, so a diverged epoch cannot become the best.
-        self._improved = self.best is None or value > self.best + self.settings.min_delta
+        none_yet = self.best is None or math.isnan(self.best)
+        self._improved = none_yet or self._gain(value) > self.settings.min_delta
         if self._improved:
             self.best, self.best_step, self.waited = value, trainer.global_step, 0
         else:
@@ -156,6 +160,10 @@ class Checkpoints(Callback):
         if self.settings.patience is not None and self.waited >= self.settings.patience:
             _log.info("stopping early: %s has not improved for %d validations", self.settings.monitor, self.waited)
             trainer.should_stop = True
+
+    def _gain(self, value: float) -> float:
+        assert self.best is not None
+        return self.best - value if self.settings.lower_is_better else value - self.best
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save, and stop where a signal came."""

@@ -1,0 +1,62 @@
+"""Inner products of all pairs among a row's vectors, with a backward pass that is one gather and one product."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from recexp.models import kernels
+
+
+@cache
+def _indices(vectors: int, itself: bool, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Places of the pairs (1,0), (2,0), (2,1), ... in a flat [n, n] matrix, and for each of its places its pair."""
+    row, column = torch.tril_indices(vectors, vectors, 0 if itself else -1, device=device)
+    pair = torch.zeros(vectors, vectors, dtype=torch.int64, device=device)
+    number = torch.arange(len(row), device=device)
+    pair[row, column] = number
+    pair[column, row] = number
+    return row * vectors + column, pair.reshape(-1)
+
+
+class _Dots(Function):
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, itself: bool) -> Tensor:
+        ctx.itself = itself
+        ctx.save_for_backward(vectors)
+        return _dots(vectors, itself)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (vectors,) = ctx.saved_tensors
+        rows, n = vectors.shape[:2]
+        _, pair = _indices(n, ctx.itself, vectors.device)
+        both = gradients[0].index_select(1, pair).view(rows, n, n)
+        diagonal = both.diagonal(dim1=1, dim2=2)
+        # A vector meets itself on both sides; without its own products, the diagonal holds another pair's gradient.
+        diagonal.mul_(2 if ctx.itself else 0)
+        return torch.bmm(both, vectors), None
+
+
+def _dots(vectors: Tensor, itself: bool) -> Tensor:
+    place, _ = _indices(vectors.shape[1], itself, vectors.device)
+    return torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1).index_select(1, place)
+
+
+def pairwise_dots(vectors: Tensor, *, itself: bool = False) -> Tensor:
+    """Inner products in the order (1,0), (2,0), (2,1), (3,0), ..., [B, n, d] to [B, n (n - 1) / 2].
+
+    Args:
+        vectors: n vectors of each row.
+        itself: Whether each vector's product with itself is among them, [B, n (n + 1) / 2].
+    """
+    if kernels.hand_written(vectors) and not torch.is_autocast_enabled("cpu"):
+        value: Tensor = _Dots.apply(vectors, itself)  # type: ignore[no-untyped-call]
+        return value
+    return _dots(vectors, itself)
