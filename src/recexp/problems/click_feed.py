@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -90,7 +91,7 @@ class ClickLoader:
         self.count = len(rows) if limit is None else min(limit, len(rows))
 
     def __len__(self) -> int:
-        return -(-self.count // self.batch_size)
+        return math.ceil(self.count / self.batch_size)
 
     def __iter__(self) -> Iterator[ClickBatch]:
         for first in range(0, self.count, self.batch_size):

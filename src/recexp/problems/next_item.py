@@ -12,9 +12,9 @@ from typing import Protocol, cast
 
 from torch import Tensor, nn
 
+from recexp.problems.evaluated_module import EvaluatedModule
 from recexp.problems.evaluation import EvalBatch, Evaluation
 from recexp.problems.module import Network
-from recexp.problems.evaluated_module import EvaluatedModule
 
 
 @dataclass(frozen=True)

@@ -71,5 +71,5 @@ class RowOrder:
         if len(rows) < self._span:
             # The rest that makes no block is in the last window.
             rows = np.concatenate((rows, np.arange(whole * BLOCK_ROWS, self.rows)))
-        key = stream_key(self.seed, WINDOW_STREAM, epoch, window)
+        key = stream_key(self.seed, WINDOW_STREAM, epoch, window) % 2**64
         return np.random.Generator(np.random.Philox(key=key)).permutation(rows)

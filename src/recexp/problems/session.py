@@ -11,9 +11,9 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from recexp.problems.evaluated_module import EvaluatedModule
 from recexp.problems.placed_events import PlacedEvents
 from recexp.problems.problem_data import Feed, ProblemData
-from recexp.problems.evaluated_module import EvaluatedModule
 from recexp.problems.session_evaluation import SessionEvaluation
 from recexp.problems.session_split import SessionSet, SessionSplit
 from recexp.problems.session_tiles import EvaluatedSessions, SessionLoader
