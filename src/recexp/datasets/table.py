@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recexp.datasets.events import Array
+from recexp.datasets.impressions import Field
 
 
 @dataclass(frozen=True)
@@ -89,4 +90,52 @@ class LargeRecording:
     content: str
     options: Mapping[str, Any]
     write: Callable[[Path], Written]
+    synthetic: bool = False
+
+
+@dataclass(frozen=True)
+class WrittenImpressions:
+    """Arrays of impressions that a source wrote itself: ``label.npy``, ``dense.npy`` and ``ids.npy``.
+
+    Attributes:
+        stated: Bytes, type, shape and sum of each array by name, as ``impression_store.ROWS`` explains the sum.
+        fields: As in :class:`recexp.datasets.impressions.Impressions`, likewise the next three.
+        dense_names: See there.
+        bounds: See there.
+        split: See there.
+        rows_read: Rows of the source.
+        malformed: Malformed rows that were left out, by kind.
+        left_out: What the recipe left out, by reason.
+        origin: Where the rows came from, for people.
+        verified: As in :class:`Recording`.
+    """
+
+    stated: Mapping[str, Mapping[str, Any]]
+    fields: tuple[Field, ...]
+    dense_names: tuple[str, ...]
+    bounds: tuple[int, int, int, int]
+    split: str
+    rows_read: int
+    malformed: dict[str, int]
+    left_out: dict[str, int]
+    origin: str
+    verified: bool | None = None
+
+
+@dataclass(frozen=True)
+class ImpressionRecording:
+    """A source of impressions that was found, and that writes its arrays in bounded memory.
+
+    Attributes:
+        content: As in :class:`Recording`; may stand for the file instead (size, time of change, samples of it), where
+            a sum would cost minutes.
+        options: As in :class:`Recording`.
+        write: Given an empty folder, writes the ``.npy`` files of the arrays there, and nothing else stays in it; the
+            second folder keeps what a killed build need not do again, and goes when the result is published.
+        synthetic: Generated, not recorded.
+    """
+
+    content: str
+    options: Mapping[str, Any]
+    write: Callable[[Path, Path], WrittenImpressions]
     synthetic: bool = False
