@@ -57,6 +57,10 @@ class CpuDevice(Device):
         """Peak resident size of this process."""
         return host.peak_rss_bytes()
 
+    def free_memory_bytes(self) -> int:
+        """Of the machine, shared by this run's processes."""
+        return host.memory_bytes()[1] // self.count
+
     def reset_peak_memory(self) -> None:
         """Where the system allows it."""
         host.reset_peak_rss()

@@ -86,6 +86,10 @@ class CudaDevice(Device):
         """Of torch's allocator on this process's GPU."""
         return torch.cuda.max_memory_allocated(self.root)
 
+    def free_memory_bytes(self) -> int:
+        """Of this process's device."""
+        return int(torch.cuda.mem_get_info(self.root)[0])
+
     def reset_peak_memory(self) -> None:
         """Of torch's allocator."""
         torch.cuda.reset_peak_memory_stats(self.root)

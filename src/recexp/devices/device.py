@@ -208,6 +208,10 @@ class Device(ABC):
     def peak_memory_bytes(self) -> int:
         """Largest memory held since :meth:`reset_peak_memory`."""
 
+    def free_memory_bytes(self) -> int | None:
+        """Memory that a training may still take; None where the device does not tell."""
+        return None
+
     @abstractmethod
     def reset_peak_memory(self) -> None:
         """Start counting anew."""

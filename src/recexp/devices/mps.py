@@ -51,6 +51,10 @@ class MpsDevice(Device):
         """What Metal's driver holds now: torch keeps no peak."""
         return torch.mps.driver_allocated_memory()
 
+    def free_memory_bytes(self) -> int:
+        """What Metal recommends at most, less what this process has."""
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+
     def reset_peak_memory(self) -> None:
         """Nothing to reset."""
 

@@ -228,6 +228,10 @@ class NpuDevice(Device):
         """Of torch-npu's allocator on this process's NPU."""
         return int(npu().max_memory_allocated(self.root))
 
+    def free_memory_bytes(self) -> int:
+        """Of this process's device."""
+        return int(npu().mem_get_info(self.root)[0])
+
     def reset_peak_memory(self) -> None:
         """Of torch-npu's allocator."""
         npu().reset_peak_memory_stats(self.root)

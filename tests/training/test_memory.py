@@ -1,0 +1,65 @@
+"""What a training needs at least, against what its optimiser really keeps; and the refusal of what cannot fit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from recexp.config.rules import OPTIMISER_OPTIONS
+from recexp.config.settings import OptimSettings
+from recexp.errors import DeviceError
+from recexp.training.memory import assert_room, needed
+from recexp.training.optimizers import make_optimizer
+
+
+def network() -> nn.Module:
+    made = nn.Sequential(nn.Embedding(1000, 8), nn.Linear(8, 3))
+    nn.init.normal_(made[0].weight)
+    return made
+
+
+@pytest.mark.parametrize("rows", ["all", "touched"])
+@pytest.mark.parametrize("momentum", [None, 0.9])
+@pytest.mark.parametrize("name", sorted(OPTIMISER_OPTIONS))
+def test_states_are_what_the_optimiser_keeps(name: str, momentum: float | None, rows: str) -> None:
+    if momentum and "momentum" not in OPTIMISER_OPTIONS[name]:
+        pytest.skip("the configuration refuses it")
+    settings = OptimSettings(name=name, rows=rows, momentum=momentum)
+    need = needed(network, settings)
+    made = network()
+    optimizer, _ = make_optimizer(settings, None, kernels="plain")([{"params": list(made.parameters())}])
+    for p in made.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    kept = [v for state in optimizer.state.values() for v in state.values() if isinstance(v, torch.Tensor)]
+    table_sized = sum(v.numel() * 4 for v in kept if v.numel() in {p.numel() for p in made.parameters()})
+    assert need.states == table_sized
+    assert need.weights == sum(p.numel() * 4 for p in made.parameters())
+    dense = 4 * (8 * 3 + 3 + 8000 * (rows == "all") - (8 * 3) * (rows == "touched"))
+    assert need.gradients == dense
+
+
+def test_nothing_is_allocated_and_nothing_is_drawn() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    need = needed(lambda: nn.Embedding(10**9, 1000), OptimSettings(name="adam"))
+    assert need.weights == 4 * 10**12
+    assert need.total == 16 * 10**12
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_refusal_shows_the_arithmetic() -> None:
+    settings = OptimSettings(name="adam")
+    with pytest.raises(DeviceError) as told:
+        assert_room(lambda: nn.Embedding(1 << 24, 16), settings, free=3 << 30, host=100 << 30, where="npu:0")
+    text = str(told.value)
+    assert "weights 1.00 GiB (weight 16,777,216 x 16) + their gradients 1.00 GiB + what adam keeps 2.00 GiB" in text
+    assert "= 4.00 GiB" in text
+    assert "npu:0 has 3.00 GiB free" in text
+    assert_room(lambda: nn.Embedding(1 << 24, 16), settings, free=5 << 30, host=100 << 30, where="npu:0")
+    assert_room(lambda: nn.Embedding(1 << 24, 16), settings, free=None, host=2 << 30, where="mps")
+    with pytest.raises(DeviceError, match="the host"):
+        assert_room(lambda: nn.Embedding(1 << 24, 16), settings, free=None, host=1 << 20, where="npu:0")
+    touched = OptimSettings(name="sgd", rows="touched")
+    assert_room(lambda: nn.Embedding(1 << 24, 16), touched, free=2 << 30, host=100 << 30, where="npu:0")
