@@ -11,6 +11,7 @@ from typing import Protocol, cast, runtime_checkable
 from torch import Tensor, nn
 
 from recexp.datasets.impressions import Field
+from recexp.metrics.clicks import ClickMetrics
 from recexp.problems.evaluated_module import EvaluatedModule
 from recexp.problems.module import Network
 
@@ -71,7 +72,8 @@ class ClickModule(EvaluatedModule):
 
     def evaluate(self, batch: ClickBatch, evaluation: nn.Module) -> None:
         """Add a batch to an evaluation."""
-        evaluation.update(cast(ClickNetwork, self.network).logits(batch), batch.label)  # type: ignore[operator]
+        assert isinstance(evaluation, ClickMetrics)
+        evaluation.update(cast(ClickNetwork, self.network).logits(batch), batch.label)
 
     def on_validation_epoch_end(self) -> None:
         """Log ``val/`` metrics, and say so where nothing was learned."""
@@ -93,5 +95,3 @@ class ClickModule(EvaluatedModule):
                 split,
                 auc,
             )
-        elif math.isnan(auc):
-            _log.warning("%s/auc cannot be computed: one class only, or scores that are no numbers", split)

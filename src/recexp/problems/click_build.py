@@ -56,7 +56,8 @@ def build(
         eval_batch_size=config["dataset"]["eval_batch_size"],
         limit=trainer.limit_eval_users,
     )
-    module = ClickModule(network, step, {split: _metrics(options) for split in ("val", "test")})
+    judges = {split: ClickMetrics(auc=options["auc"], bins=options["auc_bins"]) for split in ("val", "test")}
+    module = ClickModule(network, step, judges)
     limit = trainer.limit_eval_users
 
     def floor(_: torch.device) -> dict[str, float]:
@@ -69,7 +70,7 @@ def build(
         headline="val/auc",
         lower_is_better=frozenset(f"val/{name}" for name in LOSSES),
         protocol=_protocol(data, options),
-        explanations=dict.fromkeys(module.evaluations["test"].metric_names(), "all rows of the test part"),
+        explanations=dict.fromkeys(judges["test"].metric_names(), "all rows of the test part"),
         floor=floor if options["floor"] else None,
         updates=parts.plan.updates,
         validates=validates,
@@ -89,10 +90,6 @@ def _feed(rows: PlacedRows, config: Mapping[str, Any], trainer: TrainerSettings)
         max_updates=trainer.max_steps,
     )
     return ClickFeed(rows, order, plan)
-
-
-def _metrics(options: Mapping[str, Any]) -> ClickMetrics:
-    return ClickMetrics(auc=options["auc"], bins=options["auc_bins"])
 
 
 def _protocol(data: Impressions, options: Mapping[str, Any]) -> dict[str, Any]:
