@@ -21,7 +21,7 @@ class DataMeta:
     fingerprint saw the same data. ``verified`` is False where a copy with an unknown checksum was read on request,
     None where no checksum is published. ``malformed`` counts the rows left out, by kind; ``left_out`` counts the
     sessions, items and events that the dataset's recipe leaves out, by reason (keys that end in ``_events`` count
-    events).
+    events). ``notes`` counts what is there and worth knowing, such as users who never occur in training.
     """
 
     name: str
@@ -33,6 +33,7 @@ class DataMeta:
     malformed: dict[str, int] = field(default_factory=dict)
     verified: bool | None = None
     left_out: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -61,13 +61,13 @@ def read(published: Published, dataset: Mapping[str, Any], places: Places) -> Re
 
     def content() -> bytes:
         if not held:
-            held.append(_rows_of(published, copy))
+            held.append(rows_of(published, copy))
         return held[0]
 
     sha256 = remembered_sha256(copy, published.rating_file, places.cache, lambda: _sha256(content()))
     verified = sha256 == published.rating_sha256
     if not verified:
-        _refuse_altered(published, copy, sha256, verify=dataset.get("verify", True))
+        refuse_altered(published, copy, sha256, verify=dataset.get("verify", True))
 
     def load() -> tuple[Table, str]:
         rows = content()
@@ -127,8 +127,12 @@ def _load_fetched(published: Published, dataset: Mapping[str, Any], places: Plac
     return parse(published, rows, f"{archive}", dataset, places), origin
 
 
-def _rows_of(published: Published, copy: Path) -> bytes:
-    """The bytes of the file of rows."""
+def rows_of(published: Published, copy: Path) -> bytes:
+    """The bytes of the file of rows in the user's copy, an archive or that file.
+
+    Raises:
+        DataError: it is something else, or cannot be read.
+    """
     try:
         if copy.name == published.rating_file:
             kind = describe_content(copy)
@@ -144,7 +148,12 @@ def _rows_of(published: Published, copy: Path) -> bytes:
     raise DataError(f"{copy} {told}. Replace it, or remove it so that the dataset is fetched.")
 
 
-def _refuse_altered(published: Published, copy: Path, sha256: str, *, verify: bool) -> None:
+def refuse_altered(published: Published, copy: Path, sha256: str, *, verify: bool) -> None:
+    """Say that a copy is not the published one.
+
+    Raises:
+        DataError: ``verify``; else it is a warning.
+    """
     told = (
         f"{copy}: {published.rating_file} has sha256 {sha256}, but the published one "
         f"({published.rating_bytes:,} bytes) has {published.rating_sha256}"
