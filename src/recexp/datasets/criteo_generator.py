@@ -77,8 +77,9 @@ class Plan:
 
     @classmethod
     def of(cls, dataset: Mapping[str, Any]) -> Plan:
-        """From the ``dataset`` node of a configuration."""
-        return cls(**{name: dataset[name] for name in cls.__dataclass_fields__ if name in dataset})
+        """From the ``dataset`` node of a configuration, where ``rows`` is ``impressions``."""
+        options = {name: dataset[name] for name in cls.__dataclass_fields__ if name != "rows" and name in dataset}
+        return cls(rows=dataset.get("impressions", cls.rows), **options)
 
 
 @dataclass(frozen=True)
