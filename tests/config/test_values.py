@@ -16,6 +16,7 @@ BOOL = Option("bool")
 TEXT = Option("str")
 WORD = Option("str", choices=("mlflow", "off"))
 CUTS = Option("list[int]", min=1)
+LAYERS = Option("list[int]|str", min=1, nonempty=True)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,10 @@ CUTS = Option("list[int]", min=1)
         (WORD, False, "off"),
         (CUTS, [10, 50], [10, 50]),
         (CUTS, [], []),
+        (LAYERS, [512, 256], [512, 256]),
+        (LAYERS, "512-256", "512-256"),
+        (LAYERS, 512, "512"),
+        (Option("list[float]|str"), [1, 0.5], [1.0, 0.5]),
         (Option("dict"), {"a": 1}, {"a": 1}),
         (Option("int", nullable=True), None, None),
         (Option("list[float]"), [1, 0.5], [1.0, 0.5]),
@@ -53,6 +58,10 @@ def test_legal(option: Option, value: Any, expected: Any) -> None:
         (INT, 10, "out of range"),
         (INT, None, "null is not allowed"),
         (INT, "???", "no value was given"),
+        (LAYERS, [], "at least one is needed"),
+        (LAYERS, [512, 0], "out of range"),
+        (LAYERS, [1.5], "joined by dashes as in 512-256"),
+        (LAYERS, {"a": 1}, "joined by dashes"),
         (FLOAT, "abc", "a number >= 0"),
         (FLOAT, True, "a number"),
         (FLOAT, math.nan, "finite"),

@@ -22,6 +22,8 @@ TYPES = {
     "list[int]": "a list of whole numbers",
     "list[float]": "a list of numbers",
     "list[str]": "a list of texts",
+    "list[int]|str": "a list of whole numbers, or they joined by dashes as in 512-256",
+    "list[float]|str": "a list of numbers, or they joined by dashes as in 0.5-2",
     "dict": "a mapping {key: value}",
 }
 

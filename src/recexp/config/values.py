@@ -32,7 +32,8 @@ def convert(option: Option, value: Any, *, written: str | None = None) -> Any:
     if isinstance(value, str) and value == "???":
         raise IllegalValue(f"no value was given; legal is {option.legal()}.")
     if option.type.startswith("list["):
-        return _convert_list(option, value)
+        joined = option.type.endswith("|str") and not isinstance(value, (list, tuple))
+        return _text(option, value, written) if joined else _convert_list(option, value)
     if option.type == "dict":
         return _convert_dict(option, value)
     return _convert_scalar(option, option.type, value, written)
@@ -56,7 +57,8 @@ def _convert_list(option: Option, value: Any) -> list[Any]:
         raise IllegalValue(f"'{show(value)}' is not {option.legal()}; write [a,b].")
     if option.nonempty and not value:
         raise IllegalValue(f"at least one is needed; legal is {option.legal()}.")
-    return [_convert_scalar(option, option.type[5:-1], element, None) for element in value]
+    kind = option.type.removesuffix("|str")[5:-1]
+    return [_convert_scalar(option, kind, element, None) for element in value]
 
 
 def _convert_dict(option: Option, value: Any) -> dict[str, Any]:
