@@ -14,6 +14,7 @@ from recexp.config.catalogue import schema_of
 EXCLUDED = (
     "task",
     "dataset.poses",
+    "dataset.rows",
     "dataset.attributes",
     "dataset.licence",
     "device.precisions",

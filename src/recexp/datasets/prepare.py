@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,20 +12,25 @@ from typing import Any
 
 from recexp.config import targets
 from recexp.datasets import cache as store
+from recexp.datasets import impression_store
 from recexp.datasets.arrays import arrange
 from recexp.datasets.events import DataMeta, Events
+from recexp.datasets.impressions import Impressions
 from recexp.datasets.malformed import Policy
 from recexp.datasets.places import Places, cache_folder, data_folder
-from recexp.datasets.table import LargeRecording, Recording
+from recexp.datasets.table import ImpressionRecording, LargeRecording, Recording
 from recexp.errors import DataError
-from recexp.storage.atomic import sweep_orphans
+from recexp.storage.atomic import remove, sweep_orphans
 from recexp.storage.checksum import sha256_json
 from recexp.storage.lock import locked
 
 _PATIENCE_S = 3600.0
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 _log = logging.getLogger(__name__)
-_Reader = Callable[[Mapping[str, Any], Places], Recording | LargeRecording]
+_AnyRecording = Recording | LargeRecording | ImpressionRecording
+_Reader = Callable[[Mapping[str, Any], Places], _AnyRecording]
+_WORKSPACE = ".work"
+_ABANDONED_S = 7 * 86400.0
 
 
 def default_cache() -> Path:
@@ -43,67 +49,76 @@ def prepare(
     data: Path | None,
     cache: Path,
     progress: Callable[[str, int, int | None], None] | None = None,
-) -> Events:
-    """The events of a dataset, memory-mapped from the cache; any number of processes may be first.
+    problem: Mapping[str, Any] | None = None,
+) -> Events | Impressions:
+    """The events or impressions of a dataset, memory-mapped from the cache; any number of processes may be first.
 
     Args:
         dataset: The composed ``dataset`` node; ``_target_`` names its reader.
         data: The user's folder of copies, only read.
         cache: Folder of downloads and prepared arrays; written only when something is not there yet.
         progress: Told what is done, how much of it, and how much there is (None: unknown).
+        problem: The composed ``problem`` node; where it takes impressions, events are turned into such.
 
     Raises:
         DataError: the source cannot be found, fetched, verified or read, or the cache cannot be written.
     """
     cache = cache.expanduser().absolute()
-    data = None if data is None else data.expanduser()
+    places = Places(None if data is None else data.expanduser(), cache, progress)
     try:
-        recording: Recording | LargeRecording = targets.load(dataset["_target_"])(
-            dataset, Places(data, cache, progress)
-        )
-        return _cached(dataset, recording, cache)
+        reader: _Reader = targets.load(dataset["_target_"])
+        prepared = _cached(dataset, reader(dataset, places), cache)
+        if isinstance(prepared, Impressions) or problem is None or problem.get("takes") != "impressions":
+            return prepared
+        from recexp.datasets import rated_impressions  # only where events are posed as clicks
+
+        return rated_impressions.from_events(prepared, dataset, problem, places)
     except OSError as error:
         raise DataError(_explain(error, cache)) from error
 
 
-def _cached(dataset: Mapping[str, Any], recording: Recording | LargeRecording, cache: Path) -> Events:
+def _cached(dataset: Mapping[str, Any], recording: _AnyRecording, cache: Path) -> Events | Impressions:
     name = str(dataset["name"])
     key = sha256_json(
         {"recipe": store.RECIPE, "name": name, "content": recording.content, "options": dict(recording.options)}
     )
     folder = cache / "datasets" / f"{name}-{key[:16]}"
-    events = _acceptable(folder, dataset)
-    if events is not None:
-        return events
+    load = impression_store.load if isinstance(recording, ImpressionRecording) else store.load
+    prepared = _acceptable(load(folder), dataset)
+    if prepared is not None:
+        return prepared
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.with_name(f"{folder.name}.lock"), f"prepare the dataset {name}", timeout=_PATIENCE_S):
-        events = _acceptable(folder, dataset)
-        if events is None:
+        prepared = _acceptable(load(folder), dataset)
+        if prepared is None:
             sweep_orphans(folder.parent, 0.0, folder.name)
             sweep_orphans(folder.parent)
             _build(dataset, recording, folder)
-            events = store.load(folder)
-    if events is None:
+            prepared = load(folder)
+    if prepared is None:
         raise DataError(f"{folder} was written and cannot be read again: check the disk, or set paths.cache.")
-    return events
+    return prepared
 
 
-def _acceptable(folder: Path, dataset: Mapping[str, Any]) -> Events | None:
+def _acceptable(prepared: Events | Impressions | None, dataset: Mapping[str, Any]) -> Events | Impressions | None:
     """What is published, unless it left out more rows than this run allows: building it again says which."""
-    events = store.load(folder)
-    if events is not None and Policy.of(dataset).refuses(sum(events.meta.malformed.values())):
+    if prepared is not None and Policy.of(dataset).refuses(sum(prepared.meta.malformed.values())):
         return None
-    return events
+    return prepared
 
 
-def _build(dataset: Mapping[str, Any], recording: Recording | LargeRecording, folder: Path) -> None:
+def _build(dataset: Mapping[str, Any], recording: _AnyRecording, folder: Path) -> None:
     started = time.perf_counter()
+    what = "events"
     if isinstance(recording, Recording):
-        meta, events = _build_small(dataset, recording, folder)
+        meta, rows = _build_small(dataset, recording, folder)
+    elif isinstance(recording, LargeRecording):
+        meta, rows = _build_large(dataset, recording, folder)
     else:
-        meta, events = _build_large(dataset, recording, folder)
+        what = "impressions"
+        meta, rows = _build_impressions(dataset, recording, folder)
     seconds = time.perf_counter() - started
-    _log.info("built %s: %d events from %s in %.1f s", folder, events, meta.origin, seconds)
+    _log.info("built %s: %d %s from %s in %.1f s", folder, rows, what, meta.origin, seconds)
     if meta.left_out:
         _log.info("%s: the recipe left out %s", meta.origin, meta.left_out)
     if meta.malformed:
@@ -143,6 +158,36 @@ def _build_large(dataset: Mapping[str, Any], recording: LargeRecording, folder: 
         )
         store.write_meta(temp, written.stated, written.num_users, written.num_items, meta)
     return meta, int(written.stated["user"]["shape"][0])
+
+
+def _build_impressions(
+    dataset: Mapping[str, Any], recording: ImpressionRecording, folder: Path
+) -> tuple[DataMeta, int]:
+    """What is done stays beside the folder until it is published, also where a build is killed or refuses rows."""
+    workspace = folder.with_name(folder.name + _WORKSPACE)
+    for path in folder.parent.glob(f"*{_WORKSPACE}"):
+        if path != workspace and path.stat().st_mtime < time.time() - _ABANDONED_S:
+            remove(path)
+    workspace.mkdir(exist_ok=True)
+    os.utime(workspace)
+    with store.building(folder) as temp:
+        written = recording.write(temp, workspace)
+        meta = DataMeta(
+            name=str(dataset["name"]),
+            fingerprint=impression_store.fingerprint_of(
+                written.stated, written.fields, written.dense_names, written.bounds
+            ),
+            licence=str(dataset.get("licence", "")),
+            origin=written.origin,
+            synthetic=recording.synthetic,
+            rows_read=written.rows_read,
+            malformed=written.malformed,
+            verified=written.verified,
+            left_out=written.left_out,
+        )
+        impression_store.write_meta(temp, written, meta)
+    remove(workspace)
+    return meta, written.bounds[-1]
 
 
 def _explain(error: OSError, cache: Path) -> str:

@@ -20,12 +20,14 @@ from recexp.config.typed import settings as typed
 from recexp.datasets import prepare
 from recexp.devices.build import build as build_device
 from recexp.devices.device import Device
+from recexp.devices.host import memory_bytes
 from recexp.devices.precision import Policy
 from recexp.models import kernels
 from recexp.models.blocks import keep_float32
 from recexp.problems.module import Clip, StepSettings
 from recexp.problems.posed import Posed
 from recexp.training.checkpoint_io import AtomicCheckpointIO
+from recexp.training.memory import assert_room
 from recexp.training.optimizers import make_optimizer
 
 Notify = Callable[[str, int, int | None], None]
@@ -66,7 +68,11 @@ def data_and_device(config: Mapping[str, Any], notify: Notify | None) -> tuple[S
     settings = typed(config)
     device, policy = build_device(config["device"], config["precision"], deterministic=settings.trainer.deterministic)
     events = prepare.prepare(
-        config["dataset"], data=data_folder(settings), cache=cache_folder(settings), progress=notify
+        config["dataset"],
+        data=data_folder(settings),
+        cache=cache_folder(settings),
+        progress=notify,
+        problem=config["problem"],
     )
     return settings, device, policy, events
 
@@ -103,7 +109,13 @@ def open_session(config: Mapping[str, Any], settings: Settings, device: Device, 
     make = targets.load(config["model"]["_target_"])
 
     def network(**sizes: Any) -> torch.nn.Module:
-        built: torch.nn.Module = make(**model, **sizes)
+        def build() -> torch.nn.Module:
+            made: torch.nn.Module = make(**model, **sizes)
+            return made
+
+        free, where = device.free_memory_bytes(), str(device.root)
+        assert_room(build, settings.optim, free=free, host=memory_bytes()[1], where=where)
+        built = build()
         keep_float32(built, policy.fp32_blocks, config["model"].get("blocks") or ())
         return built
 
