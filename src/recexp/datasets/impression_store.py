@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -184,7 +183,7 @@ def _check_content(impressions: Impressions, label_sum: str) -> None:
 
 
 def _stamp(folder: Path) -> list[list[Any]]:
-    found = [(name, os.stat(folder / name)) for name in ("meta.json", *(f"{name}.npy" for name in MEMBERS))]
+    found = [(name, (folder / name).stat()) for name in ("meta.json", *(f"{name}.npy" for name in MEMBERS))]
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in found]
 
 

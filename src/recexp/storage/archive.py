@@ -161,6 +161,19 @@ def list_files(path: Path) -> list[tuple[str, int]]:
         return [(member.name, member.size) for member in members if member.kind == "file"]
 
 
+def find_file(path: Path, name: str) -> tuple[str, int] | None:
+    """Full name and size of the first file whose name is ``name`` or ends with it; the archive is read no further.
+
+    Raises:
+        DataError: not an archive, truncated or damaged.
+    """
+    with _open(path) as members:
+        for member in members:
+            if member.kind == "file" and f"/{member.name}".endswith(f"/{name}"):
+                return member.name, member.size
+    return None
+
+
 @contextmanager
 def open_member(path: Path, name: str) -> Iterator[IO[bytes]]:
     """One file of an archive as a stream, without unpacking anything to disk or holding it in memory.
