@@ -13,6 +13,7 @@ from recexp.errors import ConfigError
 pytestmark = pytest.mark.usefixtures("house")
 
 Writer = Callable[[Path, dict[str, str]], None]
+POLICY = "optim.schedule=dlrm_policy optim.schedule.decay_start=7 optim.schedule.decay_steps=5"
 
 
 @pytest.mark.parametrize(
@@ -34,13 +35,29 @@ Writer = Callable[[Path, dict[str, str]], None]
         ("optim=sgd optim.nesterov=true", "needs optim.momentum"),
         ("optim=adagrad optim.alpha=0.9", "not of adagrad"),
         ("optim=adagrad_momentum optim.nesterov=true", "not of adagrad_momentum"),
-        ("optim.rows=touched optim.weight_decay=0.1", "the decay moves every row"),
+        ("optim=adagrad optim.rows=touched optim.weight_decay=0.1", "the decay moves every row"),
+        ("optim.rows=touched", "Set optim.name=lazy_adam to have that one, or optim.rows=all."),
+        ("optim=lazy_adam", "Set optim.rows=touched, or optim.name=adam."),
+        ("optim=lazy_adam optim.rows=touched optim.momentum=0.9", "not of lazy_adam, which has beta1, beta2, eps"),
+        ("optim=rowwise_adagrad optim.beta1=0.9", "not of rowwise_adagrad, which has eps, initial_accumulator"),
+        ("optim=rmsprop optim.rows=touched", "optim.name=rmsprop with optim.rows=touched: it also moves rows"),
+        ("optim=sgd optim.momentum=0.9 optim.rows=touched", "Set optim.momentum=0, or optim.rows=all."),
         ("optim.rows=some", "one of all, touched"),
         ("optim.schedule=step optim.schedule.gamma=0.5", "step_size is needed"),
         ("optim.schedule=exponential optim.schedule.step_size=5", "gamma is needed"),
         ("optim.schedule.step_size=5", "not of constant"),
         ("optim.schedule=cosine optim.schedule.gamma=0.5", "not of cosine"),
         ("optim.schedule.min_lr=0.1", "has no effect"),
+        ("optim.schedule=dlrm_policy optim.schedule.decay_start=3", "decay_steps is needed"),
+        ("optim.schedule=dlrm_policy optim.schedule.decay_steps=3", "decay_start is needed"),
+        (f"{POLICY} optim.schedule.gamma=0.5", "an option of step and exponential, not of dlrm_policy"),
+        (f"{POLICY} optim.schedule.min_lr=0.1", "whose floor is 1e-7"),
+        (f"{POLICY} optim.schedule.semantics=rough", "one of clean, reference"),
+        (f"{POLICY} optim.schedule.semantics=reference", "and fails where there was none"),
+        (f"{POLICY} optim.schedule.semantics=reference optim.schedule.warmup_steps=1", "warmup_steps from 2"),
+        (f"{POLICY} optim.schedule.warmup_steps=8", "before the end of the warm-up"),
+        ("optim.schedule.decay_steps=5", "an option of dlrm_policy, not of constant"),
+        ("optim.schedule=linear optim.schedule.semantics=clean", "an option of dlrm_policy, not of linear"),
     ],
 )
 def test_refused(words: str, says: str) -> None:
@@ -67,6 +84,14 @@ def test_refused(words: str, says: str) -> None:
         "optim=adagrad optim.initial_accumulator=0.1",
         "optim=adagrad_momentum optim.momentum=0.2 optim.eps=1e-6 optim.initial_accumulator=0 optim.rows=touched",
         "optim.rows=all optim.weight_decay=0.1",
+        "optim=lazy_adam optim.rows=touched optim.beta1=0.8 optim.eps=1e-6",
+        "optim=rowwise_adagrad optim.rows=touched optim.initial_accumulator=0.1",
+        "optim=rowwise_adagrad",
+        "optim=sgd optim.rows=touched optim.momentum=0",
+        POLICY,
+        f"{POLICY} optim.schedule.semantics=reference optim.schedule.warmup_steps=7",
+        "optim.schedule=dlrm_policy optim.schedule.decay_start=0 optim.schedule.decay_steps=0 "
+        "optim.schedule.semantics=reference",
         "optim.schedule=step optim.schedule.step_size=5 optim.schedule.gamma=0.5 optim.schedule.min_lr=1e-5",
         "optim.schedule=linear optim.schedule.warmup_steps=10",
     ],

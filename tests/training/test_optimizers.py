@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import math
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +16,8 @@ from recexp.config.settings import OptimSettings, ScheduleSettings
 from recexp.training.optimizers import make_optimizer, schedule_factor
 
 L2 = 0.01
+FOLDERS = [Path(__file__).parents[1] / "golden", Path(os.environ.get("RECEXP_SHARED", "")) / "golden"]
+GOLDEN = next((folder / "dlrm.json" for folder in FOLDERS if (folder / "dlrm.json").exists()), None)
 
 
 def train(settings: OptimSettings, *, penalty: bool, kernels: str = "fused") -> Tensor:
@@ -72,3 +78,58 @@ def test_a_schedule_without_an_end_is_refused() -> None:
     with pytest.raises(ValueError, match="cosine"):
         schedule_factor(ScheduleSettings("cosine"), 1.0, None)
     assert schedule_factor(ScheduleSettings(), 1.0, None) is None
+
+
+@pytest.mark.skipif(GOLDEN is None, reason="the golden cases are not there")
+@pytest.mark.parametrize("semantics", ["clean", "reference", None])
+def test_golden_policy_of_dlrm(semantics: str | None) -> None:
+    assert GOLDEN is not None
+    case = {case["name"]: case for case in json.loads(GOLDEN.read_text())["cases"]}["lr_policy"]
+    given = case["input"]
+    settings = ScheduleSettings(
+        "dlrm_policy", warmup_steps=given["num_warmup_steps"], decay_start=given["decay_start_step"],
+        decay_steps=given["num_decay_steps"], semantics=semantics,
+    )  # fmt: skip
+    factor = schedule_factor(settings, given["base_lr"], None)
+    assert factor is not None
+    found = [given["base_lr"] * factor(count - 1) for count in given["counter"]]
+    assert found == pytest.approx(case["expected"][semantics or "clean"])
+
+
+class AuthorsPolicy:
+    """facebookresearch/dlrm's schedule, written after its rules: what it computed last stays until the next branch."""
+
+    def __init__(self, lr: float, warmup: int, start: int, steps: int) -> None:
+        self.lr, self.warmup, self.start, self.steps = lr, warmup, start, steps
+        self.last: float | None = None
+
+    def __call__(self, count: int) -> float | None:
+        if count < self.warmup:
+            self.last = self.lr * (1 - (self.warmup - count) / self.warmup)
+        elif self.start <= count < self.start + self.steps:
+            self.last = max(1e-7, self.lr * ((self.steps - (count - self.start)) / self.steps) ** 2)
+        elif not self.steps:
+            return self.lr
+        return self.last
+
+
+@pytest.mark.parametrize(
+    ("warmup", "start", "steps"), [(4, 6, 4), (5, 5, 3), (3, 9, 1), (3, 0, 0), (0, 0, 0), (2, 4, 9)]
+)
+@pytest.mark.parametrize("lr", [1.0, 0.02, 2e-6])
+def test_policy_of_dlrm_as_its_authors_wrote_it(warmup: int, start: int, steps: int, lr: float) -> None:
+    settings = ScheduleSettings(
+        "dlrm_policy", warmup_steps=warmup, decay_start=start, decay_steps=steps, semantics="reference"
+    )
+    factor, authors = schedule_factor(copy.copy(settings), lr, None), AuthorsPolicy(lr, warmup, start, steps)
+    assert factor is not None
+    for count in range(1, 20):
+        assert lr * factor(count - 1) == pytest.approx(authors(count), rel=1e-12), count
+    clean = schedule_factor(
+        ScheduleSettings("dlrm_policy", warmup_steps=warmup, decay_start=start, decay_steps=steps), lr, None
+    )
+    assert clean is not None
+    for count in range(max(warmup, 1), start):
+        assert clean(count - 1) == 1.0
+    if steps:
+        assert [clean(c - 1) for c in range(start, 20)] == [factor(c - 1) for c in range(start, 20)]

@@ -17,14 +17,22 @@ Check = Callable[[Config, frozenset[str]], Iterator[str]]
 
 OPTIMISER_OPTIONS = {
     "adam": {"beta1", "beta2", "eps"},
+    "lazy_adam": {"beta1", "beta2", "eps"},
     "adagrad": {"initial_accumulator", "eps"},
+    "rowwise_adagrad": {"initial_accumulator", "eps"},
     "sgd": {"momentum", "nesterov"},
     "rmsprop": {"alpha", "eps", "momentum"},
     "adagrad_momentum": {"momentum", "eps", "initial_accumulator"},
 }
 #: Options of Ascend's own profiler; null leaves them to it.
 ASCEND_PROFILER = ("level", "aic_metrics", "l2_cache", "mstx", "export")
-SCHEDULE_NEEDS = {"step": {"step_size", "gamma"}, "exponential": {"step_size", "gamma"}}
+SCHEDULE_NEEDS = {
+    "step": {"step_size", "gamma"},
+    "exponential": {"step_size", "gamma"},
+    "dlrm_policy": {"decay_start", "decay_steps"},
+}
+#: Options that a schedule has, but can do without.
+SCHEDULE_TAKES = {"dlrm_policy": {"semantics"}}
 
 
 @dataclass(frozen=True)
@@ -176,6 +184,15 @@ def _optimiser(config: Config, explicit: frozenset[str]) -> Iterator[str]:
             )
     if optim["nesterov"] and not optim["momentum"] and "nesterov" in has:
         yield "optim.nesterov=true needs optim.momentum above 0."
+    if optim["rows"] == "touched":
+        momentum = optim["momentum"] if "momentum" in has else None
+        if problem := rows_problem(optim["name"], momentum):
+            yield problem
+    elif optim["name"] == "lazy_adam":
+        yield (
+            "optim.name=lazy_adam with optim.rows=all: what it is for is that rows rest. Set optim.rows=touched, or "
+            "optim.name=adam."
+        )
     if optim["rows"] == "touched" and optim["weight_decay"]:
         yield (
             f"optim.weight_decay={show(optim['weight_decay'])} with optim.rows=touched: the decay moves every row at "
@@ -183,21 +200,65 @@ def _optimiser(config: Config, explicit: frozenset[str]) -> Iterator[str]:
         )
 
 
-@_rule("optim.schedule")
+def rows_problem(name: str, momentum: float | None) -> str | None:
+    """Why an optimiser cannot visit looked-up rows alone; None where it can."""
+    if name == "adam":
+        return (
+            "optim.name=adam with optim.rows=touched: the moments of a row that is not looked up would rest, which is "
+            "another optimiser. Set optim.name=lazy_adam to have that one, or optim.rows=all."
+        )
+    if name == "rmsprop" or (name == "sgd" and momentum):
+        remedy = "optim.momentum=0, " if name == "sgd" else "optim.name=rowwise_adagrad, adagrad or lazy_adam, "
+        return (
+            f"optim.name={name}{' with momentum' if name == 'sgd' else ''} with optim.rows=touched: it also moves rows "
+            f"that are not looked up, or what it remembers of them. Set {remedy}or optim.rows=all."
+        )
+    return None
+
+
+@_rule("optim.schedule", "optim.lr")
 def _schedule(config: Config, explicit: frozenset[str]) -> Iterator[str]:
     schedule = config["optim"]["schedule"]
     name = schedule["name"]
     needs = SCHEDULE_NEEDS.get(name, set())
-    for option in ("step_size", "gamma"):
+    has = needs | SCHEDULE_TAKES.get(name, set())
+    for option in ("step_size", "gamma", "decay_start", "decay_steps", "semantics"):
         if schedule[option] is None and option in needs:
             yield f"optim.schedule.{option} is needed by optim.schedule.name={name}: set it."
-        if schedule[option] is not None and option not in needs:
+        if schedule[option] is not None and option not in has:
+            users = [user for table in (SCHEDULE_NEEDS, SCHEDULE_TAKES) for user in table if option in table[user]]
             yield (
-                f"optim.schedule.{option}={show(schedule[option])} is an option of {' and '.join(SCHEDULE_NEEDS)}, "
+                f"optim.schedule.{option}={show(schedule[option])} is an option of {_listed(users)}, "
                 f"not of {name}. Set optim.schedule.{option}=null or another optim.schedule.name."
             )
     if name == "constant" and schedule["min_lr"]:
         yield f"optim.schedule.min_lr={show(schedule['min_lr'])} has no effect with optim.schedule.name=constant."
+    if name == "dlrm_policy":
+        yield from _dlrm_policy(schedule)
+
+
+def _dlrm_policy(schedule: Config) -> Iterator[str]:
+    warmup, start, steps = (schedule[option] or 0 for option in ("warmup_steps", "decay_start", "decay_steps"))
+    if schedule["min_lr"]:
+        yield (
+            f"optim.schedule.min_lr={show(schedule['min_lr'])} has no effect with optim.schedule.name=dlrm_policy, "
+            "whose floor is 1e-7. Set optim.schedule.min_lr=0."
+        )
+    if not steps:
+        return
+    if schedule["semantics"] == "reference" and warmup < 2:
+        # It counts from 1: a warm-up of one update has none, either.
+        yield (
+            f"optim.schedule.semantics=reference with optim.schedule.warmup_steps={warmup} and "
+            f"optim.schedule.decay_steps={steps}: the authors' code holds the last rate of the warm-up until the decay "
+            "begins, and fails where there was none. Set optim.schedule.warmup_steps from 2, or "
+            "optim.schedule.semantics=clean."
+        )
+    elif start < warmup:
+        yield (
+            f"optim.schedule.decay_start={start} is before the end of the warm-up (optim.schedule.warmup_steps="
+            f"{warmup}): set it to {warmup} or more."
+        )
 
 
 @_rule("debug.profiler")

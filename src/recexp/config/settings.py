@@ -40,7 +40,9 @@ class TrainerSettings:
     limit_train_batches: float | None = option(
         None, min=0, help="batches of an epoch to train on: a whole number counts them, a fraction below 1 is a share"
     )
-    limit_eval_users: int | None = option(None, min=1, help="evaluate on the first so many users only (smoke tests)")
+    limit_eval_users: int | None = option(
+        None, min=1, help="evaluate on the first so many users, sessions or impressions only (smoke tests)"
+    )
     accumulate_grad_batches: int = option(1, min=1, help="batches whose gradients make one update")
     gradient_clip_val: float | None = option(None, min=0, help="clip gradients to this norm or value")
     gradient_clip_algorithm: str = option(
@@ -76,13 +78,25 @@ class ScheduleSettings:
 
     name: str = option(
         "constant",
-        choices=("constant", "linear", "cosine", "step", "exponential"),
-        help="shape of the learning rate after the warm-up",
+        choices=("constant", "linear", "cosine", "step", "exponential", "dlrm_policy"),
+        help="shape of the learning rate after the warm-up; dlrm_policy: a plateau, then quadratic decay that stops",
     )
     warmup_steps: int = option(0, min=0, help="updates over which the rate rises linearly from 0")
     step_size: int | None = option(None, min=1, help="updates between two decays (step, exponential)")
     gamma: float | None = option(None, min=0, max=1, help="factor of one decay (step, exponential)")
     min_lr: float = option(0.0, min=0, help="floor of the rate")
+    decay_start: int | None = option(
+        None, min=0, help="update, counted from 1, from which the rate decays (dlrm_policy)"
+    )
+    decay_steps: int | None = option(
+        None, min=0, help="updates of the decay, whose last rate stays; 0: none (dlrm_policy)"
+    )
+    semantics: str | None = option(
+        None,
+        choices=("clean", "reference"),
+        help="plateau of dlrm_policy: optim.lr (clean, null), or the last rate of the warm-up, which is lower (the "
+        "authors' code)",
+    )
 
 
 @dataclass
@@ -91,25 +105,27 @@ class OptimSettings:
 
     name: str = option(
         "adam",
-        choices=("adam", "adagrad", "adagrad_momentum", "sgd", "rmsprop"),
-        help="optimiser; adagrad_momentum: GRU4Rec's Adagrad, with momentum on the scaled step",
+        choices=("adam", "lazy_adam", "adagrad", "rowwise_adagrad", "adagrad_momentum", "sgd", "rmsprop"),
+        help="optimiser; lazy_adam: Adam whose moments of a table's row rest while it is not looked up; "
+        "rowwise_adagrad: one sum of squares for each row of a table; adagrad_momentum: GRU4Rec's Adagrad, with "
+        "momentum on the scaled step",
     )
     lr: float = option(0.001, min=0, help="learning rate")
     weight_decay: float = option(0.0, min=0, help="decay on every parameter, added to the gradient (L2, factor 1/2)")
     momentum: float | None = option(None, min=0, max=1, help="sgd, rmsprop, adagrad_momentum")
     nesterov: bool | None = option(None, help="sgd")
-    beta1: float | None = option(None, min=0, max=1, help="adam: decay of the first moment")
-    beta2: float | None = option(None, min=0, max=1, help="adam: decay of the second moment")
+    beta1: float | None = option(None, min=0, max=1, help="adam, lazy_adam: decay of the first moment")
+    beta2: float | None = option(None, min=0, max=1, help="adam, lazy_adam: decay of the second moment")
     alpha: float | None = option(None, min=0, max=1, help="rmsprop: decay of the squared gradient")
     initial_accumulator: float | None = option(
-        None, min=0, help="adagrad, adagrad_momentum: start of the sum of squares"
+        None, min=0, help="adagrad, rowwise_adagrad, adagrad_momentum: start of the sum of squares"
     )
     eps: float | None = option(None, min=0, help="all but sgd: added to the denominator")
     rows: str = option(
         "all",
         choices=("all", "touched"),
-        help="all: every row of an embedding table at every update; touched: only the rows that the batch looked up, "
-        "whose momentum rests meanwhile",
+        help="all: every row of an embedding table at every update; touched: only the rows that the batch looked up "
+        "(sgd without momentum, adagrad, rowwise_adagrad, lazy_adam, adagrad_momentum)",
     )
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
 

@@ -1,4 +1,4 @@
-// Element-wise parts of GRU4Rec's update and of its optimiser, each in one pass over the memory.
+// Element-wise parts of GRU4Rec's update, and optimisers of tables' rows, each in one pass over the memory.
 //
 // Compiled on the user's machine by recexp/models/native.py. Plain C++17 loops that a compiler vectorises: no library, no
 // threads. All arrays are float32, row by row, without gaps. Matrix products stay with torch.
@@ -36,6 +36,14 @@ inline float fast_tanh(float x) {
     const float series = x * (1.0f + s * (-0.333333333f + s * (0.133333333f + s * -0.0539682540f)));
     const float whole = 1.0f - 2.0f / (fast_exp(2.0f * x) + 1.0f);
     return s < 0.01f ? series : whole;
+}
+
+// Rows lie anywhere: those some places ahead are fetched, or each waits for the memory in turn.
+const std::int64_t ahead = 16;
+
+inline void fetch(const float* row, std::int64_t width) {
+    for (std::int64_t j = 0; j < width; j += 16) __builtin_prefetch(row + j, 1);
+    __builtin_prefetch(row + width - 1, 1);
 }
 
 }  // namespace
@@ -155,6 +163,99 @@ void add_rows(std::int64_t rows, std::int64_t width, const std::int64_t* __restr
               float* __restrict target) {
     for (std::int64_t i = 0; i < rows; ++i)
         for (std::int64_t j = 0; j < width; ++j) target[width * at[i] + j] += source[width * i + j];
+}
+
+// The distinct places of at[rows] in the order of their first, and the sums of their values; returns how many. `slots` is
+// room for `size` numbers, a power of two of at least twice the rows.
+std::int64_t sum_rows(std::int64_t rows, std::int64_t width, const std::int64_t* __restrict at,
+                      const float* __restrict values, std::int64_t size, std::int32_t* __restrict slots,
+                      std::int64_t* __restrict places, float* __restrict sums) {
+    std::memset(slots, -1, sizeof(std::int32_t) * size);
+    const std::uint64_t mask = static_cast<std::uint64_t>(size) - 1;
+    std::int64_t distinct = 0;
+    for (std::int64_t i = 0; i < rows; ++i) {
+        // Multiplied by the golden ratio, neighbours come apart.
+        std::uint64_t slot = (static_cast<std::uint64_t>(at[i]) * 0x9E3779B97F4A7C15ull >> 32) & mask;
+        while (slots[slot] >= 0 && places[slots[slot]] != at[i]) slot = (slot + 1) & mask;
+        const float* given = values + width * i;
+        if (slots[slot] < 0) {
+            slots[slot] = static_cast<std::int32_t>(distinct);
+            places[distinct] = at[i];
+            std::memcpy(sums + width * distinct, given, sizeof(float) * width);
+            ++distinct;
+        } else {
+            float* sum = sums + width * slots[slot];
+            for (std::int64_t j = 0; j < width; ++j) sum[j] += given[j];
+        }
+    }
+    return distinct;
+}
+
+// value[at[i]] -= lr gradient[i]; places may repeat.
+void sgd_rows(std::int64_t rows, std::int64_t width, float lr, const std::int64_t* __restrict at,
+              const float* __restrict gradient, float* __restrict value) {
+    for (std::int64_t i = 0; i < rows; ++i) {
+        if (i + ahead < rows) fetch(value + width * at[i + ahead], width);
+        const float* g = gradient + width * i;
+        float* v = value + width * at[i];
+        for (std::int64_t j = 0; j < width; ++j) v[j] -= lr * g[j];
+    }
+}
+
+// sum += g^2; value -= lr g / (sqrt(sum) + eps); distinct places.
+void adagrad_rows(std::int64_t rows, std::int64_t width, float lr, float eps, const std::int64_t* __restrict at,
+                  const float* __restrict gradient, float* __restrict value, float* __restrict sum) {
+    for (std::int64_t i = 0; i < rows; ++i) {
+        if (i + ahead < rows) {
+            fetch(value + width * at[i + ahead], width);
+            fetch(sum + width * at[i + ahead], width);
+        }
+        const float* g = gradient + width * i;
+        float *v = value + width * at[i], *s = sum + width * at[i];
+        for (std::int64_t j = 0; j < width; ++j) {
+            s[j] += g[j] * g[j];
+            v[j] -= lr * g[j] / (std::sqrt(s[j]) + eps);
+        }
+    }
+}
+
+// sum += mean of the row's g^2; value -= lr g / (sqrt(sum) + eps); distinct places, one sum a row.
+void rowwise_adagrad_rows(std::int64_t rows, std::int64_t width, float lr, float eps, const std::int64_t* __restrict at,
+                          const float* __restrict gradient, float* __restrict value, float* __restrict sum) {
+    for (std::int64_t i = 0; i < rows; ++i) {
+        if (i + ahead < rows) {
+            fetch(value + width * at[i + ahead], width);
+            __builtin_prefetch(sum + at[i + ahead], 1);
+        }
+        const float* g = gradient + width * i;
+        float* v = value + width * at[i];
+        float squares = 0.0f;
+        for (std::int64_t j = 0; j < width; ++j) squares += g[j] * g[j];
+        sum[at[i]] += squares / static_cast<float>(width);
+        const float rate = lr / (std::sqrt(sum[at[i]]) + eps);
+        for (std::int64_t j = 0; j < width; ++j) v[j] -= rate * g[j];
+    }
+}
+
+// mean += first (g - mean); square += second (g^2 - square); value -= lr mean / (sqrt(square) + eps); distinct places.
+// `first` is 1 - beta1 and `second` 1 - beta2, which float32 could not subtract well; `lr` has both corrections.
+void lazy_adam_rows(std::int64_t rows, std::int64_t width, float lr, float first, float second, float eps,
+                    const std::int64_t* __restrict at, const float* __restrict gradient, float* __restrict value,
+                    float* __restrict mean, float* __restrict square) {
+    for (std::int64_t i = 0; i < rows; ++i) {
+        if (i + ahead < rows) {
+            fetch(value + width * at[i + ahead], width);
+            fetch(mean + width * at[i + ahead], width);
+            fetch(square + width * at[i + ahead], width);
+        }
+        const float* g = gradient + width * i;
+        float *v = value + width * at[i], *m = mean + width * at[i], *s = square + width * at[i];
+        for (std::int64_t j = 0; j < width; ++j) {
+            m[j] += first * (g[j] - m[j]);
+            s[j] += second * (g[j] * g[j] - s[j]);
+            v[j] -= lr * m[j] / (std::sqrt(s[j]) + eps);
+        }
+    }
 }
 
 }  // extern "C"

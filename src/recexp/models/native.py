@@ -37,6 +37,11 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "softmax_gradient": (ctypes.c_double, [_INT, _INT, _POINTER, _FLOAT, *[_POINTER] * 3]),
     "adagrad_momentum": (None, [_INT, *[_FLOAT] * 3, *[_POINTER] * 4]),
     "adagrad_momentum_rows": (None, [_INT, _INT, *[_FLOAT] * 3, *[_POINTER] * 5]),
+    "sum_rows": (_INT, [_INT, _INT, _POINTER, _POINTER, _INT, *[_POINTER] * 3]),
+    "sgd_rows": (None, [_INT, _INT, _FLOAT, *[_POINTER] * 3]),
+    "adagrad_rows": (None, [_INT, _INT, *[_FLOAT] * 2, *[_POINTER] * 4]),
+    "rowwise_adagrad_rows": (None, [_INT, _INT, *[_FLOAT] * 2, *[_POINTER] * 4]),
+    "lazy_adam_rows": (None, [_INT, _INT, *[_FLOAT] * 4, *[_POINTER] * 5]),
     "add_rows": (None, [_INT, _INT, *[_POINTER] * 3]),
 }
 _COMPILE_S, _ASK_S = 60, 10

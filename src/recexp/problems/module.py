@@ -30,7 +30,11 @@ class Network(Protocol):
     reduction: str
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameters for the optimiser: ``params``, and ``l2`` where a group has a penalty l2 * sum(w^2)."""
+        """Parameters for the optimiser: ``params``; ``l2`` where a group has a penalty l2 * sum(w^2).
+
+        With ``"l2_rows": "touched"``, it is that of the rows of a table that an update looks up. ``"tables": False``
+        where a group has no table.
+        """
         ...
 
 
@@ -162,7 +166,9 @@ class ProblemModule(LightningModule, ABC):
         """Gradients of an update without a graph; None where somebody has to see the graph or all of a gradient."""
         takes_rows = getattr(optimizer.optimizer, "takes_row_gradients", False)
         looked_at = self.watchers or self._scaler() is not None or self.settings.clip is not None
-        alone = takes_rows and not looked_at and self.trainer.world_size == 1
+        alone = bool(takes_rows and not looked_at and self.trainer.world_size == 1)
+        if takes_rows:
+            optimizer.optimizer.rows_only = alone  # type: ignore[attr-defined]
         by_hand = self.gradients_by_hand() if alone else None
         now = "torch's graph" if by_hand is None else str(by_hand)
         if self.arithmetic not in (None, now):

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch.optim import SGD, Adagrad, Adam, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR
 
+from recexp.config.rules import rows_problem
 from recexp.config.settings import OptimSettings, ScheduleSettings
 from recexp.errors import ConfigError
 from recexp.problems.module import MakeOptimizer
 from recexp.training import row_rules
 from recexp.training.row_optimizer import RowOptimizer
 
+#: Devices on which torch has a fused kernel for Adam.
+FUSED_ADAM = ("cpu", "cuda")
+#: Least rate that the decay of DLRM's policy reaches.
+DLRM_FLOOR = 1e-7
+
+Rules = tuple[row_rules.Rule, row_rules.Rule | None]
+
 
 def make_optimizer(settings: OptimSettings, total_updates: int | None, *, kernels: str) -> MakeOptimizer:
     """A function from parameter groups to the optimiser and its schedule.
 
     A group's ``l2``, the factor of a penalty l2 * sum(w^2), becomes the decay 2 * l2: the same gradient,
-    without computing the penalty.
+    without computing the penalty. With ``"l2_rows": "touched"`` the penalty of a table is that of the rows that an
+    update looks up, each once; what is no table is decayed whole. ``"tables": False`` says that nothing of a group is
+    looked up: its penalty is whole, whatever the rows of tables that are updated.
 
     Args:
         settings: What was configured.
@@ -31,8 +42,15 @@ def make_optimizer(settings: OptimSettings, total_updates: int | None, *, kernel
     ways = {"fused": kernels == "fused", "foreach": kernels == "foreach"}
 
     def make(groups: list[dict[str, Any]]) -> tuple[Optimizer, LambdaLR | None]:
+        problems = [text for group in groups if (text := _penalty_problem(group, settings))]
+        if problems:
+            raise ConfigError(sorted(set(problems)))
         prepared = [
-            {"params": group["params"], "weight_decay": settings.weight_decay + 2 * group.get("l2", 0.0)}
+            {
+                "params": group["params"],
+                "weight_decay": settings.weight_decay + 2 * group.get("l2", 0.0),
+                "tables": group.get("tables", True),
+            }
             for group in groups
         ]
         optimizer = _optimizer(prepared, settings, ways)
@@ -42,19 +60,36 @@ def make_optimizer(settings: OptimSettings, total_updates: int | None, *, kernel
     return make
 
 
-def _optimizer(groups: list[dict[str, Any]], settings: OptimSettings, ways: dict[str, bool]) -> Optimizer:
-    touched = settings.rows == "touched"
-    penalty = max((group["weight_decay"] for group in groups), default=0.0)
-    if touched and penalty:
-        raise ConfigError(
-            [
-                f"optim.rows=touched: the model's penalty (l2, here {penalty / 2:g}) moves every row at every update. "
-                "Set the model's l2 options to 0, or optim.rows=all."
-            ]
+def _penalty_problem(group: dict[str, Any], settings: OptimSettings) -> str | None:
+    """Why a group's penalty does not go with the rows that are updated."""
+    l2, rows = group.get("l2", 0.0), group.get("l2_rows", "all")
+    if rows not in ("all", "touched"):
+        raise ValueError(f"l2_rows={rows!r} of a parameter group: one of all, touched")
+    if not group.get("tables", True):
+        return None
+    if settings.rows == "touched" and ((l2 and rows == "all") or settings.weight_decay):
+        return (
+            "optim.rows=touched: the model's penalty "
+            f"(l2, here {l2 or settings.weight_decay / 2:g}) moves every row at every update. "
+            "Set the model's l2 options to 0, or optim.rows=all."
         )
-    if touched or settings.name not in _BUILDERS:
-        return RowOptimizer(groups, _RULES[settings.name](settings), lr=settings.lr, touched=touched)
-    return _BUILDERS[settings.name](groups, settings, ways)
+    if settings.rows == "all" and l2 and rows == "touched":
+        return (
+            f"optim.rows=all: the model's penalty (l2, here {l2:g}) is that of looked-up rows alone, but every row is "
+            "visited. Choose optim.rows=touched, or let the model's penalty be that of all rows."
+        )
+    return None
+
+
+def _optimizer(groups: list[dict[str, Any]], settings: OptimSettings, ways: dict[str, bool]) -> Optimizer:
+    name, touched = settings.name, settings.rows == "touched"
+    if not touched and name in _BUILDERS:
+        return _BUILDERS[name](groups, settings, ways)
+    if name not in _RULES or (name == "sgd" and settings.momentum):
+        raise ConfigError([rows_problem(name, settings.momentum) or f"optim.name={name} is not known"])
+    fused = ways["fused"] and all(p.device.type in FUSED_ADAM for group in groups for p in group["params"])
+    rule, table_rule = _RULES[name](settings, fused)
+    return RowOptimizer(groups, rule, lr=settings.lr, touched=touched, table_rule=table_rule)
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -93,14 +128,29 @@ _BUILDERS: dict[str, Callable[[list[dict[str, Any]], OptimSettings, dict[str, bo
 }
 
 
-_RULES: dict[str, Callable[[OptimSettings], row_rules.Rule]] = {
-    "adagrad_momentum": lambda s: row_rules.AdagradMomentum(
-        **_given(momentum=s.momentum, eps=s.eps, initial_accumulator=s.initial_accumulator)
+def _plain(rule: row_rules.Rule) -> Rules:
+    return rule, None
+
+
+def _lazy_adam(s: OptimSettings, fused: bool) -> Rules:
+    options = _given(beta1=s.beta1, beta2=s.beta2, eps=s.eps)
+    return row_rules.Adam(**options, fused=fused), row_rules.LazyAdam(**options)
+
+
+def _rowwise_adagrad(s: OptimSettings, fused: bool) -> Rules:
+    options = _given(eps=s.eps, initial_accumulator=s.initial_accumulator)
+    return row_rules.Adagrad(**options), row_rules.RowwiseAdagrad(**options)
+
+
+#: The rule of all parameters, and another one of tables where that differs.
+_RULES: dict[str, Callable[[OptimSettings, bool], Rules]] = {
+    "adagrad_momentum": lambda s, _: _plain(
+        row_rules.AdagradMomentum(**_given(momentum=s.momentum, eps=s.eps, initial_accumulator=s.initial_accumulator))
     ),
-    "adagrad": lambda s: row_rules.Adagrad(**_given(eps=s.eps, initial_accumulator=s.initial_accumulator)),
-    "adam": lambda s: row_rules.Adam(**_given(beta1=s.beta1, beta2=s.beta2, eps=s.eps)),
-    "sgd": lambda s: row_rules.SGD(**_given(momentum=s.momentum, nesterov=s.nesterov)),
-    "rmsprop": lambda s: row_rules.RMSprop(**_given(alpha=s.alpha, eps=s.eps, momentum=s.momentum)),
+    "adagrad": lambda s, _: _plain(row_rules.Adagrad(**_given(eps=s.eps, initial_accumulator=s.initial_accumulator))),
+    "rowwise_adagrad": _rowwise_adagrad,
+    "lazy_adam": _lazy_adam,
+    "sgd": lambda s, _: _plain(row_rules.SGD()),
 }
 
 
@@ -112,6 +162,8 @@ def schedule_factor(s: ScheduleSettings, lr: float, total_updates: int | None) -
     """
     if s.name == "constant" and not s.warmup_steps:
         return None
+    if s.name == "dlrm_policy":
+        return partial(_dlrm_policy, s, lr)
     floor = s.min_lr / lr if lr else 0.0
     if s.name in ("linear", "cosine") and total_updates is None:
         raise ValueError(f"optim.schedule.name={s.name} needs to know where the training ends")
@@ -133,3 +185,18 @@ def schedule_factor(s: ScheduleSettings, lr: float, total_updates: int | None) -
         return max(decayed(update - s.warmup_steps), floor)
 
     return factor
+
+
+def _dlrm_policy(s: ScheduleSettings, lr: float, update: int) -> float:
+    """The schedule of facebookresearch/dlrm: linear warm-up, plateau, quadratic decay, and its last value for ever.
+
+    Its plateau is the last value of the warm-up, lr (w - 1) / w, where anything decays later (``reference``); meant is
+    lr itself (``clean``).
+    """
+    count, warmup, start, steps = update + 1, s.warmup_steps, s.decay_start or 0, s.decay_steps or 0
+    if count < warmup:
+        return count / warmup
+    if not steps or count < start:
+        return (warmup - 1) / warmup if steps and s.semantics == "reference" else 1.0
+    left = (steps - min(count - start, steps - 1)) / steps
+    return max(left**2, DLRM_FLOOR / lr if lr else 0.0)

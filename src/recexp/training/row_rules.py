@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 
 class Rule(Protocol):
     """One optimiser's arithmetic."""
 
-    def start(self) -> Mapping[str, float]:
-        """Names of the tensors that it keeps, each of the parameter's shape, and what they are filled with."""
+    def start(self, parameter: Tensor) -> dict[str, Tensor]:
+        """The tensors that it keeps, as they are before the first update; as many rows as the parameter has."""
         ...
 
     def apply(self, value: Tensor, gradient: Tensor, state: Mapping[str, Tensor], lr: float, step: int) -> None:
@@ -23,7 +25,7 @@ class Rule(Protocol):
         Args:
             value: Parameter, or rows of it.
             gradient: Of the same shape.
-            state: Tensors of the same shape.
+            state: Those of :meth:`start`, or the same rows of them.
             lr: Learning rate.
             step: Updates so far, this one included.
         """
@@ -38,10 +40,10 @@ class AdagradMomentum:
     eps: float = 1e-6
     initial_accumulator: float = 0.0
 
-    def start(self) -> Mapping[str, float]:
+    def start(self, parameter: Tensor) -> dict[str, Tensor]:
         """The sum of squares, and the velocity where there is momentum."""
-        velocity = {"velocity": 0.0} if self.momentum else {}
-        return {"sum": self.initial_accumulator, **velocity}
+        velocity = {"velocity": torch.zeros_like(parameter)} if self.momentum else {}
+        return {"sum": torch.full_like(parameter, self.initial_accumulator), **velocity}
 
     def apply(self, value: Tensor, gradient: Tensor, state: Mapping[str, Tensor], lr: float, step: int) -> None:
         """One update."""
@@ -61,9 +63,9 @@ class Adagrad:
     eps: float = 1e-10
     initial_accumulator: float = 0.0
 
-    def start(self) -> Mapping[str, float]:
+    def start(self, parameter: Tensor) -> dict[str, Tensor]:
         """The sum of squares."""
-        return {"sum": self.initial_accumulator}
+        return {"sum": torch.full_like(parameter, self.initial_accumulator)}
 
     def apply(self, value: Tensor, gradient: Tensor, state: Mapping[str, Tensor], lr: float, step: int) -> None:
         """One update."""
@@ -72,63 +74,69 @@ class Adagrad:
 
 
 @dataclass(frozen=True)
+class RowwiseAdagrad:
+    """RWSAdagrad's of facebookresearch/dlrm: one sum a row, of the mean of the row's squared gradients."""
+
+    eps: float = 1e-10
+    initial_accumulator: float = 0.0
+
+    def start(self, parameter: Tensor) -> dict[str, Tensor]:
+        """The sums, [rows, 1]."""
+        return {"row_sum": parameter.new_full((len(parameter), 1), self.initial_accumulator)}
+
+    def apply(self, value: Tensor, gradient: Tensor, state: Mapping[str, Tensor], lr: float, step: int) -> None:
+        """One update."""
+        state["row_sum"].add_(gradient.square().mean(1, keepdim=True))
+        value.addcdiv_(gradient, state["row_sum"].sqrt().add_(self.eps), value=-lr)
+
+
+@dataclass(frozen=True)
 class Adam:
-    """torch.optim.Adam's. The bias correction counts all updates, also for rows that were not looked up in some."""
+    """torch.optim.Adam's; ``fused`` computes it with torch's fused kernel."""
 
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
+    fused: bool = False
 
-    def start(self) -> Mapping[str, float]:
+    def start(self, parameter: Tensor) -> dict[str, Tensor]:
         """Both moments."""
-        return {"exp_avg": 0.0, "exp_avg_sq": 0.0}
+        return {"exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
+
+    def apply(self, value: Tensor, gradient: Tensor, state: Mapping[str, Tensor], lr: float, step: int) -> None:
+        """One update."""
+        steps = torch.full((), step - 1, dtype=torch.float32, device=value.device if self.fused else "cpu")
+        adam(
+            [value], [gradient], [state["exp_avg"]], [state["exp_avg_sq"]], [], [steps], foreach=False,
+            fused=self.fused, amsgrad=False, beta1=self.beta1, beta2=self.beta2, lr=lr, weight_decay=0.0, eps=self.eps,
+            maximize=False,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LazyAdam(Adam):
+    """torch.optim.SparseAdam's: its eps stands beside the root before its correction, which counts all updates."""
 
     def apply(self, value: Tensor, gradient: Tensor, state: Mapping[str, Tensor], lr: float, step: int) -> None:
         """One update."""
         state["exp_avg"].lerp_(gradient, 1 - self.beta1)
         state["exp_avg_sq"].mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
-        root = (state["exp_avg_sq"].sqrt() / math.sqrt(1 - self.beta2**step)).add_(self.eps)
-        value.addcdiv_(state["exp_avg"], root, value=-lr / (1 - self.beta1**step))
+        root = state["exp_avg_sq"].sqrt().add_(self.eps)
+        value.addcdiv_(state["exp_avg"], root, value=-self.rate(lr, step))
+
+    def rate(self, lr: float, step: int) -> float:
+        """The learning rate with both corrections for moments that started at 0."""
+        return lr * math.sqrt(1 - self.beta2**step) / (1 - self.beta1**step)
 
 
 @dataclass(frozen=True)
 class SGD:
-    """torch.optim.SGD's, with momentum in torch's form: v = momentum v + g; value -= lr v."""
+    """torch.optim.SGD's without momentum."""
 
-    momentum: float = 0.0
-    nesterov: bool = False
-
-    def start(self) -> Mapping[str, float]:
-        """The velocity where there is momentum."""
-        return {"momentum_buffer": 0.0} if self.momentum else {}
+    def start(self, parameter: Tensor) -> dict[str, Tensor]:
+        """Nothing is kept."""
+        return {}
 
     def apply(self, value: Tensor, gradient: Tensor, state: Mapping[str, Tensor], lr: float, step: int) -> None:
         """One update."""
-        if self.momentum:
-            buffer = state["momentum_buffer"].mul_(self.momentum).add_(gradient)
-            gradient = gradient.add(buffer, alpha=self.momentum) if self.nesterov else buffer
         value.add_(gradient, alpha=-lr)
-
-
-@dataclass(frozen=True)
-class RMSprop:
-    """torch.optim.RMSprop's: value -= lr g / (sqrt(mean of g^2) + eps), with momentum on the quotient."""
-
-    alpha: float = 0.99
-    eps: float = 1e-8
-    momentum: float = 0.0
-
-    def start(self) -> Mapping[str, float]:
-        """The running mean of squares, and the velocity where there is momentum."""
-        buffer = {"momentum_buffer": 0.0} if self.momentum else {}
-        return {"square_avg": 0.0, **buffer}
-
-    def apply(self, value: Tensor, gradient: Tensor, state: Mapping[str, Tensor], lr: float, step: int) -> None:
-        """One update."""
-        state["square_avg"].mul_(self.alpha).addcmul_(gradient, gradient, value=1 - self.alpha)
-        root = state["square_avg"].sqrt().add_(self.eps)
-        if not self.momentum:
-            value.addcdiv_(gradient, root, value=-lr)
-            return
-        buffer = state["momentum_buffer"].mul_(self.momentum).addcdiv_(gradient, root)
-        value.add_(buffer, alpha=-lr)

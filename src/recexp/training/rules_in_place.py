@@ -11,15 +11,15 @@ from torch import Tensor
 
 from recexp.models import native
 from recexp.models.tables import RowGradient
-from recexp.training.row_rules import AdagradMomentum, Rule
+from recexp.training.row_rules import SGD, Adagrad, AdagradMomentum, LazyAdam, RowwiseAdagrad, Rule
 
 
 @dataclass(frozen=True)
 class InPlace:
-    """Adagrad with momentum."""
+    """The loops of one rule."""
 
     library: ctypes.CDLL
-    rule: AdagradMomentum
+    rule: Rule
 
     def takes(self, parameter: Tensor, gradient: Tensor) -> bool:
         """Whether the loops can work on such tensors."""
@@ -28,24 +28,67 @@ class InPlace:
             for tensor in (parameter, gradient)
         )
 
-    def whole(self, parameter: Tensor, gradient: Tensor, state: Mapping[str, Tensor], lr: float) -> None:
-        """Update a whole parameter."""
+    def whole(self, parameter: Tensor, gradient: Tensor, state: Mapping[str, Tensor], lr: float) -> bool:
+        """Update a whole parameter; False, and nothing is done, where there is no loop for that."""
+        if not isinstance(self.rule, AdagradMomentum):
+            return False
         self.library.adagrad_momentum(
             parameter.numel(), lr, self.rule.momentum, self.rule.eps, gradient.data_ptr(), parameter.data_ptr(),
             state["sum"].data_ptr(), state["velocity"].data_ptr(),
         )  # fmt: skip
+        return True
 
-    def rows(self, table: Tensor, gradient: RowGradient, state: Mapping[str, Tensor], lr: float) -> None:
-        """Update distinct rows of a table."""
-        self.library.adagrad_momentum_rows(
-            len(gradient.rows), table.shape[1], lr, self.rule.momentum, self.rule.eps, gradient.rows.data_ptr(),
-            gradient.values.data_ptr(), table.data_ptr(), state["sum"].data_ptr(), state["velocity"].data_ptr(),
+    def summed(self, gradient: RowGradient) -> RowGradient:
+        """As :meth:`RowGradient.summed`, with the rows in the order of their first values."""
+        count, width = gradient.values.shape
+        rows, values = torch.empty_like(gradient.rows), torch.empty_like(gradient.values)
+        slots = torch.empty(1 << max(1, (2 * count - 1).bit_length()), dtype=torch.int32)
+        distinct = self.library.sum_rows(
+            count, width, gradient.rows.data_ptr(), gradient.values.data_ptr(), len(slots), slots.data_ptr(),
+            rows.data_ptr(), values.data_ptr(),
         )  # fmt: skip
+        return RowGradient(rows[:distinct], values[:distinct])
+
+    def rows(self, table: Tensor, gradient: RowGradient, state: Mapping[str, Tensor], lr: float, step: int = 1) -> None:
+        """Update rows of a table: distinct ones, but for SGD, which adds.
+
+        Args:
+            table: float32 [rows, D].
+            gradient: Of some rows.
+            state: Whole tensors of the rule.
+            lr: Learning rate.
+            step: Updates so far, this one included.
+        """
+        rule, library = self.rule, self.library
+        size = len(gradient.rows), table.shape[1]
+        places = gradient.rows.data_ptr(), gradient.values.data_ptr(), table.data_ptr()
+        kept = [state[name].data_ptr() for name in _KEPT[type(rule)]]
+        if isinstance(rule, AdagradMomentum):
+            library.adagrad_momentum_rows(*size, lr, rule.momentum, rule.eps, *places, *kept)
+        elif isinstance(rule, Adagrad):
+            library.adagrad_rows(*size, lr, rule.eps, *places, *kept)
+        elif isinstance(rule, RowwiseAdagrad):
+            library.rowwise_adagrad_rows(*size, lr, rule.eps, *places, *kept)
+        elif isinstance(rule, LazyAdam):
+            shares = 1 - rule.beta1, 1 - rule.beta2
+            library.lazy_adam_rows(*size, rule.rate(lr, step), *shares, rule.eps, *places, *kept)
+        else:
+            library.sgd_rows(*size, lr, *places)
+
+
+#: What the loops take of a rule's state, in their order.
+_KEPT: dict[type, tuple[str, ...]] = {
+    AdagradMomentum: ("sum", "velocity"),
+    Adagrad: ("sum",),
+    RowwiseAdagrad: ("row_sum",),
+    LazyAdam: ("exp_avg", "exp_avg_sq"),
+    SGD: (),
+}
 
 
 def in_place(rule: Rule) -> InPlace | None:
     """The loops of a rule, None where there are none."""
-    if not isinstance(rule, AdagradMomentum) or not rule.momentum:
+    if type(rule) not in _KEPT or (isinstance(rule, AdagradMomentum) and not rule.momentum):
         return None
     library = native.library()
     return None if library is None else InPlace(library, rule)
