@@ -159,8 +159,8 @@ def held_out_auc(rows: Block, pairs: tuple[tuple[int, int], ...] = ()) -> float:
 def test_labels_can_be_learned_and_pairs_of_ids_say_more() -> None:
     rows = rows_of(Plan(32_768, 1000))
     alone, together = held_out_auc(rows), held_out_auc(rows, criteo_generator._PAIRS)
-    assert alone > 0.72
-    assert together > alone + 0.012
+    assert alone > 0.68
+    assert together > alone + 0.03
     assert roc_auc_score(rows.label, rows.probability) > together
 
 

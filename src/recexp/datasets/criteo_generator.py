@@ -46,7 +46,7 @@ _STEEPNESS = (
     1.6, 1.05, 1.6, 1.05,
 )  # fmt: skip
 #: Columns whose ids' hidden vectors multiply: each has several frequent ids, so that there are pairs to learn from.
-_PAIRS = ((14, 17), (14, 23), (17, 23), (6, 14), (2, 17), (2, 23), (18, 6))
+_PAIRS = ((14, 17), (14, 23), (17, 23), (6, 14), (6, 17), (6, 23), (2, 17))
 _WIDTH = 2
 #: Share of the log-odds' variance that single ids, pairs of ids and counts have.
 _SHARES = (0.45, 0.4, 0.15)
@@ -70,8 +70,8 @@ class Plan:
         seed: Of the generator.
     """
 
-    rows: int = 50_000
-    max_cardinality: int = 1_000
+    rows: int = 100_000
+    max_cardinality: int = 200
     structure: float = 1.0
     seed: int = 1
 
@@ -184,10 +184,9 @@ class Source:
     def _parts(self, dense: npt.NDArray[np.int64], ids: Ids, no_id: npt.NDArray[np.bool_]) -> tuple[Floats, ...]:
         """What single ids, pairs of ids and counts say, float64[N] each and not yet weighed against each other.
 
-        An id's hidden weight stands where the first three of its digits point, so that all ids of a column have one,
-        however many there are; a missing id has one, too. A missing count says what 0 says.
+        A missing count says what 0 says.
         """
-        place = np.where(no_id, _NO_ID, ids >> np.uint32(20))
+        place = _places(ids, no_id)
         first = np.zeros(ids.shape[1])
         for c in range(NUM_CATEGORICAL):
             first += self._weights[c].take(place[c])
@@ -199,10 +198,17 @@ class Source:
         return first, pairs, size
 
     def _calibrate(self) -> None:
-        """Weigh the parts and set the bias on rows of their own, so that every seed has one base rate and spread."""
+        """Weigh the parts and set the bias on rows of their own, so that every seed has one base rate and spread.
+
+        Vectors are centred, so that a product says nothing that one of its ids could say alone.
+        """
         rng = np.random.default_rng([self.plan.seed, 1])
         dense, _ = _draw_counts(rng)
-        parts = self._parts(dense, *self._draw_ids(rng))
+        ids, no_id = self._draw_ids(rng)
+        place = _places(ids, no_id)
+        for column in {column - 1 for pair in _PAIRS for column in pair}:
+            self._vectors[column] -= self._vectors[column].take(place[column], axis=0).mean(axis=0)
+        parts = self._parts(dense, ids, no_id)
         self._scales = tuple(
             (float(part.mean()), float(np.sqrt(share) / max(part.std(), 1e-9)))
             for part, share in zip(parts, _SHARES, strict=True)
@@ -237,6 +243,14 @@ def _gaps(
     for members, share in groups:
         missing[np.array(members) - 1] = rng.random(_BLOCK) < share
     return missing
+
+
+def _places(ids: Ids, no_id: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Where an id's hidden weight and vector stand: the first three of its digits say so, however many ids there are.
+
+    A missing id has a place of its own.
+    """
+    return np.where(no_id, _NO_ID, ids >> np.uint32(20)).astype(np.int64)
 
 
 def _draw_ranks(uniform: Floats, size: int, steepness: float) -> Ids:
