@@ -224,6 +224,18 @@ def test_batch_normalisation_is_that_of_the_batch_and_later_its_running_mean() -
     penalties(network)
 
 
+def test_no_parameter_is_without_use() -> None:
+    """DistributedDataParallel waits for the gradient of each."""
+    batch = random_batch(FIELDS, 2)
+    choices = {"combine": ["sum", "projection"], "dense": ["field", "linear"], "bias": [False, True]}
+    for values in itertools.product(*choices.values(), [0.0, 0.1], [False, True]):
+        *words, l2_linear, norm = values
+        options = dict(zip(choices, words, strict=True), l2_linear=l2_linear, batch_norm=norm)
+        network = DeepFM(sizes=sizes(FIELDS, 2), **SMALL, **options).double()
+        network.loss(batch).mean().backward()
+        assert all(p.grad is not None for p in network.parameters()), options
+
+
 def test_initial_values() -> None:
     torch.manual_seed(0)
     data = sizes((Field("a", 5000), Field("b", 3)), 2)

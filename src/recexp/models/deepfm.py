@@ -138,10 +138,10 @@ class DeepFM(nn.Module):
         if self.dense_weight is not None:
             entered = torch.cat((entered, batch.dense), dim=1)
         with block(self, "deep", functional.dropout(entered, self.dropout_input, self.training)) as (entered,):
-            deep = widened(self.deep(entered))
+            deep = self.deep(entered)
         if self.projection is not None:
             return self._projected(first, second, deep)
-        logits = widened(first).sum(1) + widened(second).sum(1) + deep.squeeze(1)
+        logits = widened(first.sum(1) + second.sum(1) + deep.squeeze(1))
         return logits if self.bias is None else logits + self.bias
 
     def _projected(self, first: Tensor, second: Tensor, deep: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ class FM(nn.Module):
     def logits(self, batch: ClickBatch) -> Tensor:
         """Log-odds of a click, float32 [B]."""
         first, vectors = self.fields(batch)
-        logits = widened(first).sum(1) + widened(pair_products(vectors)).sum(1)
+        logits = widened(first.sum(1) + pair_products(vectors).sum(1))
         return logits if self.bias is None else logits + self.bias
 
     def loss(self, batch: ClickBatch) -> Tensor:

@@ -50,7 +50,7 @@ class LR(nn.Module):
 
     def logits(self, batch: ClickBatch) -> Tensor:
         """Log-odds of a click, float32 [B]."""
-        logits = widened(self.fields(batch)).sum((1, 2))
+        logits = widened(self.fields(batch).sum((1, 2)))
         return logits if self.bias is None else logits + self.bias
 
     def loss(self, batch: ClickBatch) -> Tensor:
