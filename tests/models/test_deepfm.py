@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from click_cases import FIELDS, SINGLE, bags, golden, random_batch, row_of, same, scattered, sizes
+from click_cases import FIELDS, SINGLE, bags, golden, gradients, random_batch, row_of, same, scattered, sizes
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recexp.config.settings import OptimSettings
 from recexp.datasets.impressions import Field
 from recexp.models.blocks import keep_float32
 from recexp.models.deepfm import DeepFM
@@ -18,6 +19,7 @@ from recexp.models.fm import FM
 from recexp.models.lr import LR
 from recexp.models.valued_fields import ValuedFields, pair_products
 from recexp.problems.click import ClickBatch, ClickNetwork
+from recexp.training.optimizers import make_optimizer
 
 SMALL: dict[str, Any] = {"dim": 3, "hidden": [6, 4]}
 
@@ -199,6 +201,32 @@ def test_penalties() -> None:
     assert penalties(FM(sizes=data, l2_linear=0.2, l2_embedding=0.2))[tables] == (0.1, None)
     lr = penalties(LR(sizes=data, l2=0.2, l2_scope="batch"))
     assert lr == {"fields.tables.table": (0.1, "touched"), "fields.dense": (0.1, "touched")}
+
+
+@pytest.mark.parametrize(("scope", "rows"), [("full", "all"), ("batch", "touched")])
+@pytest.mark.parametrize("make", [DeepFM, FM, LR])
+def test_penalties_move_the_rows_that_they_say(make: Any, scope: str, rows: str) -> None:
+    factor = {"l2": 0.4} if make is LR else {"l2_linear": 0.4, "l2_embedding": 0.4}
+    deep = {"l2_deep": 0.2} if make is DeepFM else {}
+    network = scattered(make(sizes=sizes(SINGLE, 2), **factor, **deep, l2_scope=scope))
+    batch = random_batch(SINGLE, 2, rows=3)
+    valued = network.fields if make is LR else network.fields.values
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    unpenalised = gradients(network, network.loss(batch).mean())
+    settings = OptimSettings(name="sgd", lr=0.5, rows=rows)
+    optimizer, _ = make_optimizer(settings, None, kernels="plain")(network.parameter_groups())
+    optimizer.zero_grad()
+    network.loss(batch).mean().backward()
+    optimizer.step()
+    looked_up = torch.zeros(len(valued.tables.table), dtype=torch.bool)
+    looked_up[valued.tables.places(batch.ids).flatten()] = True
+    assert 0 < looked_up.sum() < len(looked_up)
+    for name, parameter in network.named_parameters():
+        decay = 0.4 if name.startswith("fields") else 0.2 if "deep.weights" in name else 0.0
+        moved = unpenalised[name] + decay * before[name]
+        if name.endswith("table") and scope == "batch":
+            moved[~looked_up] = 0
+        torch.testing.assert_close(parameter.detach(), before[name] - 0.5 * moved, msg=lambda t, name=name: name + t)
 
 
 def test_dropout_falls_on_the_terms_and_only_in_training() -> None:

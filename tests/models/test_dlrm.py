@@ -12,6 +12,7 @@ from click_cases import FIELDS, SINGLE, bags, golden, random_batch, row_of, same
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recexp.config.settings import OptimSettings
 from recexp.datasets.impressions import Field
 from recexp.errors import ConfigError
 from recexp.models.blocks import keep_float32
@@ -163,8 +164,6 @@ def readme_batch(batch: dict[str, Any]) -> ClickBatch:
 
 @pytest.mark.parametrize("rows", ["all", "touched"])
 def test_golden_readme_model(rows: str) -> None:
-    from recexp.config.settings import OptimSettings
-
     case = golden("dlrm")["readme_tiny_model"]
     network, expected = readme_model(case), case["expected"]
     settings = OptimSettings(name="sgd", lr=case["input"]["lr"], rows=rows)

@@ -120,11 +120,11 @@ class DeepFM(nn.Module):
         """The tables, the weights of the layers, and what has no penalty."""
         groups = self.fields.parameter_groups()
         if self.dense_weight is not None:
-            groups.append(penalised([self.dense_weight], self.fields.l2_linear, "full"))
+            groups.append(penalised([self.dense_weight], self.fields.l2_linear))
         layers = [self.deep] if self.projection is None else [self.deep, self.projection]
-        groups.append(penalised([weight for own in layers for weight in own.weights], self.l2_deep, "full"))
+        groups.append(penalised([weight for own in layers for weight in own.weights], self.l2_deep))
         taken = {id(parameter) for group in groups for parameter in group["params"]}
-        groups.append({"params": [parameter for parameter in self.parameters() if id(parameter) not in taken]})
+        groups.append(penalised([parameter for parameter in self.parameters() if id(parameter) not in taken], 0.0))
         return groups
 
     def logits(self, batch: ClickBatch) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recexp.models.click_losses import click_losses, widened
-from recexp.models.valued_fields import ValuedFields
+from recexp.models.valued_fields import ValuedFields, penalised
 
 if TYPE_CHECKING:
     from recexp.problems.click import ClickBatch, ClickSizes
@@ -46,7 +46,7 @@ class LR(nn.Module):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The weights with their penalty, and the bias without one."""
         groups = [self.fields.penalised(self.l2, self.l2_scope)]
-        return groups if self.bias is None else [*groups, {"params": [self.bias]}]
+        return groups if self.bias is None else [*groups, penalised([self.bias], 0.0)]
 
     def logits(self, batch: ClickBatch) -> Tensor:
         """Log-odds of a click, float32 [B]."""

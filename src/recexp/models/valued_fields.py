@@ -110,15 +110,15 @@ class FirstAndSecondOrder(nn.Module):
         return groups
 
 
-def penalised(parameters: list[nn.Parameter], l2: float, scope: str) -> dict[str, Any]:
+def penalised(parameters: list[nn.Parameter], l2: float, scope: str | None = None) -> dict[str, Any]:
     """A group of parameters with the penalty l2 / 2 * sum(w^2), the convention of weight decay.
 
     Args:
         parameters: Of the group.
         l2: Factor.
-        scope: A word of ``L2_SCOPES``.
+        scope: Tables: a word of ``L2_SCOPES``; None for what is no table.
     """
-    group: dict[str, Any] = {"params": parameters, "l2": l2 / 2}
+    group: dict[str, Any] = {"params": parameters, "l2": l2 / 2, "tables": scope is not None}
     if l2 and scope == "batch":
         group["l2_rows"] = "touched"
     return group
