@@ -58,6 +58,7 @@ def read(dataset: Mapping[str, Any], places: Places) -> ImpressionRecording:
         ConfigError: settings that contradict each other.
         DataError: it is not there or is ambiguous.
     """
+    recipe = recipe_of(dataset, PRESET)
     found = given(dataset, NAMES)
     if found is None and places.data is not None:
         # In a folder of many datasets "train" may be anything: only names that say what they are count there.
@@ -70,7 +71,6 @@ def read(dataset: Mapping[str, Any], places: Places) -> ImpressionRecording:
             f"Download train.gz from https://www.kaggle.com/c/avazu-ctr-prediction/data and name it with "
             f"dataset.path=FILE, or put it into a folder avazu of paths.data (RECEXP_DATA)."
         )
-    recipe = recipe_of(dataset, PRESET)
     build = Build(found, FORMAT, recipe, Policy.of(dataset), places.progress)
     options = {"build": BUILD, **dataclasses.asdict(recipe)}
     return ImpressionRecording(sha256_json([each.identity() for each in found]), options, build.write)

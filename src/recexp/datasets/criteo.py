@@ -60,6 +60,7 @@ def read(dataset: Mapping[str, Any], places: Places) -> ImpressionRecording:
         ConfigError: settings that contradict each other.
         DataError: what is named is not there or is ambiguous.
     """
+    _build(dataset, places, [])  # a mistake in the recipe is told before anything is looked for
     found = given(dataset, NAMES)
     if found is None and places.data is not None:
         found = lying_in(places.data, NAMES)
