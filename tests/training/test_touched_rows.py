@@ -136,7 +136,7 @@ def test_rowwise_adagrad_by_a_loop(road: str) -> None:
 @pytest.mark.parametrize("name", ["lazy_adam", "rowwise_adagrad"])
 @pytest.mark.parametrize("way", ["fused", "plain"])
 def test_what_is_no_table_gets_the_plain_rule(name: str, way: str) -> None:
-    weights, others = ([nn.Parameter(torch.ones(3, 2) / 3), nn.Parameter(torch.ones(2))] for _ in range(2))
+    weights, others = ([nn.Parameter(start().detach()[:3, :2].clone()), nn.Parameter(torch.ones(2))] for _ in range(2))
     options = OptimSettings(name, lr=0.1, rows="touched")
     mine = make_optimizer(options, None, kernels=way)([{"params": weights}])[0]
     theirs = torch.optim.Adam(others, 0.1) if name == "lazy_adam" else torch.optim.Adagrad(others, 0.1)
@@ -240,6 +240,23 @@ def test_compiled_loops_are_the_rules(rule: Rule, width: int, compiled: Path) ->
     for name, tensor in visited.items():
         whole[name][expected.rows] = tensor
         torch.testing.assert_close(state[name], whole[name], rtol=1e-5, atol=1e-6)
+
+
+def test_rows_that_fall_into_one_place_are_kept_apart(compiled: Path) -> None:
+    """Numbers so far apart that what the places are computed from is the same for many."""
+    native._library.cache_clear()
+    kernels.choose("auto", compiled)
+    loops = in_place(SGD())
+    kernels.choose("auto")
+    native._library.cache_clear()
+    assert loops is not None
+    draw = torch.Generator().manual_seed(0)
+    rows = torch.randint(2**60, (1500,), generator=draw)[torch.randint(1500, (3000,), generator=draw)]
+    given = RowGradient(rows, torch.randn(3000, 3, generator=draw), distinct=False)
+    summed, expected = loops.summed(given), given.summed()
+    order = summed.rows.argsort()
+    assert torch.equal(summed.rows[order], expected.rows)
+    assert torch.equal(summed.values[order], expected.values)
 
 
 def test_no_rows_at_all(road: str) -> None:
