@@ -304,6 +304,16 @@ def test_ids_keep_all_their_bits(tmp_path: Path, make: Make) -> None:
     assert found.ids[:7, 0].tolist() == list(range(7))
 
 
+def test_ids_modulo_a_number(train_txt: Path, make: Make) -> None:
+    """The reference takes the remainder of the id itself, before it makes its dictionary."""
+    found = make(train_txt, vocabulary="all", max_ind_range=5)
+    column = [line.split("\t")[14] for line in train_txt.read_text().splitlines()]
+    rest = [int(value or "0", 16) % 5 for value in column]
+    known = {value: place for place, value in enumerate(dict.fromkeys(rest))}
+    assert found.fields[0].size == len(known) <= 5
+    assert found.ids[: found.bounds[1], 0].tolist() == [known[value] for value in rest[: found.bounds[1]]]
+
+
 def test_what_is_not_there_says_how_to_go_on(tmp_path: Path, make: Make) -> None:
     with pytest.raises(DataError, match="there is no such file or folder"):
         make(tmp_path / "nothing")

@@ -165,9 +165,9 @@ class Assembly:
             for column, (table, own) in enumerate(zip(tables, codes, strict=True)):
                 ids[rows, column] = table.take(own[rows])
         return {
-            "label": [label.take(rows) for rows in chosen],
-            "dense": [numbers.take(rows, axis=0) for rows in chosen],
-            "ids": [ids.take(rows, axis=0) for rows in chosen],
+            "label": [_of_part(label, rows) for rows in chosen],
+            "dense": [_of_part(numbers, rows) for rows in chosen],
+            "ids": [_of_part(ids, rows) for rows in chosen],
         }
 
     def _dense(self, chunk: Chunk) -> npt.NDArray[np.float32]:
@@ -175,6 +175,11 @@ class Assembly:
             return np.empty((chunk.rows, 0), np.float32)
         numbers = chunk.all_numbers()
         return (dense.log1p(numbers) if self.recipe.dense == "log1p" else dense.by_largest(numbers, self.largest)).T
+
+
+def _of_part(array: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Rows of an array; all of them are not copied."""
+    return array if len(rows) == len(array) else array.take(rows, axis=0)
 
 
 def _written(folder: Path) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -111,8 +110,6 @@ class Chunk:
         path: Of the file: its header in JSON, a newline, then the columns one after another.
         rows: Well-formed rows.
         lines: Lines of the text.
-        text_bytes: Its bytes.
-        text_sha256: Its checksum.
         faults: As in :class:`Parsed`.
         start: Position of the first column.
         numbers: Columns of numbers.
@@ -122,8 +119,6 @@ class Chunk:
     path: Path
     rows: int
     lines: int
-    text_bytes: int
-    text_sha256: str
     faults: list[Fault]
     start: int
     numbers: int
@@ -159,7 +154,7 @@ def _padded(count: int) -> int:
     return -(-count // _ALIGNED) * _ALIGNED
 
 
-def save(path: Path, parsed: Parsed, text: bytes) -> Chunk:
+def save(path: Path, parsed: Parsed) -> Chunk:
     """Write a chunk in one step: a file of this name is always whole.
 
     Raises:
@@ -169,8 +164,6 @@ def save(path: Path, parsed: Parsed, text: bytes) -> Chunk:
     header: dict[str, Any] = {
         "rows": len(rows),
         "lines": parsed.lines,
-        "text_bytes": len(text),
-        "text_sha256": hashlib.sha256(text).hexdigest(),
         "faults": parsed.faults,
         "numbers": len(rows.numbers),
         "ids": len(rows.ids),

@@ -8,11 +8,17 @@ import numpy.typing as npt
 from recexp.datasets.click_logs.layout import MISSING
 
 _Ints = npt.NDArray[np.int32]
+#: Nearly all numbers of click logs are small, and a look-up takes a third of a logarithm's time.
+_LOG1P = np.log1p(np.arange(1 << 14, dtype=np.float64)).astype(np.float32)
 
 
 def log1p(numbers: _Ints) -> npt.NDArray[np.float32]:
     """log(1 + x); a negative or missing x counts as 0. Source: facebookresearch/dlrm, data_utils.py."""
-    return np.log1p(np.maximum(numbers, 0), dtype=np.float64).astype(np.float32)
+    positive = np.maximum(numbers, 0)
+    found = _LOG1P.take(np.minimum(positive, len(_LOG1P) - 1))
+    is_large = positive >= len(_LOG1P)
+    found[is_large] = np.log1p(positive[is_large].astype(np.float64))
+    return found
 
 
 def by_largest(numbers: _Ints, largest: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:

@@ -45,6 +45,8 @@ class Column:
         if self.kind == "id":
             ids, absent = chunk.id(self.place)
             values = ids.astype(np.int64)
+            if recipe.max_ind_range is not None:
+                values %= recipe.max_ind_range
             if recipe.missing != "zero":
                 values[absent] = -1
             return values
@@ -191,9 +193,6 @@ def ids_of(counts: _Ints, recipe: Recipe) -> tuple[npt.NDArray[np.int32], int]:
     id_of = np.zeros(len(counts), np.int32)
     id_of[kept] = np.arange(first, first + len(kept))
     size = max(first + len(kept), 1)
-    if recipe.max_ind_range is not None:
-        id_of %= recipe.max_ind_range
-        size = min(size, recipe.max_ind_range)
     return id_of, size
 
 

@@ -110,9 +110,10 @@ class _Reading:
         if known is not None:
             return piece.share, known
         text = piece.read()
-        lines = text[text.find(b"\n") + 1 :] if self._parsing.layout.header and not piece.number else text
-        parsed = parse_chunk(lines, self._parsing.layout, crlf=self._crlf)
-        return piece.share, chunk_file.save(self._path(piece.number), parsed, text)
+        if self._parsing.layout.header and not piece.number:
+            text = text[text.find(b"\n") + 1 :]
+        parsed = parse_chunk(text, self._parsing.layout, crlf=self._crlf)
+        return piece.share, chunk_file.save(self._path(piece.number), parsed)
 
     def _path(self, number: int) -> Path:
         return self._parsing.folder / f"{self._number}-{number:05d}.chunk"

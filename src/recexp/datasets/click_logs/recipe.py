@@ -32,7 +32,7 @@ class Recipe:
         split_seed: ``blocks``, ``random``: its seed.
         test_share: ``blocks``, ``random``: of all rows.
         validation_share: ``blocks``, ``random``: of all rows.
-        max_ind_range: Ids modulo this number; None: as they are.
+        max_ind_range: Ids of the source modulo this number, before they are counted; None: as they are.
         negative_subsampling: Probability that a row without a click is left out; by its line number alone.
     """
 
