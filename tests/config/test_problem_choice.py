@@ -171,5 +171,5 @@ def test_the_real_ones(model: str) -> None:
 def test_the_real_model_of_sessions(words: str, says: str) -> None:
     (found,) = mistakes("model=gru4rec", *words.split())
     assert says in found
-    config = compose(["model=gru4rec", "model.loss=bpr", "model.keep_prob=0.9", "optim=adam"])
+    config = compose(["model=gru4rec", "model.loss=bpr", "model.keep_prob=0.9", "optim=lazy_adam"])
     assert (config["problem"]["name"], config["model"]["dropout_hidden"]) == ("session", 0.1)

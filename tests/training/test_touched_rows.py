@@ -259,6 +259,21 @@ def test_rows_that_fall_into_one_place_are_kept_apart(compiled: Path) -> None:
     assert torch.equal(summed.values[order], expected.values)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adagrad", "rowwise_adagrad", "lazy_adam"])
+def test_rows_that_come_by_hand_are_rows_of_a_table(road: str, name: str) -> None:
+    """Nothing is noted of them."""
+    own, other = start(), start()
+    by_hand, graph = made([own], road, name=name), made([other], road, name=name)
+    for ids in ([3, 1], [7, 3]):
+        by_hand.zero_grad()
+        graph.zero_grad()
+        RowGradient(torch.tensor(ids), own.detach()[ids].cos()).leave_at(own)
+        ours(other, torch.tensor(ids)).sin().sum().backward()
+        by_hand.update()
+        graph.update()
+        torch.testing.assert_close(own, other)
+
+
 def test_no_rows_at_all(road: str) -> None:
     own = start()
     optimizer = made([own], road, name="adagrad")

@@ -154,7 +154,8 @@ class RowOptimizer(Optimizer):
         rule = self.rule
         if self.table_rule is not self.rule:
             if "table" not in state:
-                state["table"] = bool(getattr(parameter, "looked_up", None))
+                # Gradients computed by hand come as rows, and note nothing.
+                state["table"] = bool(getattr(parameter, "looked_up", None)) or hasattr(parameter, "row_gradient")
                 state.update((self.table_rule if state["table"] else rule).start(parameter))
             rule = self.table_rule if state["table"] else rule
         state["step"] += 1

@@ -76,13 +76,13 @@ ALSO_EQUAL = [
         " optim.name=adam optim.lr=0.01 optim.momentum=null optim.rows=all trainer.gradient_clip_val=1"
         " trainer.gradient_clip_algorithm=norm_per_tensor",
     ),
-    ("gru4rec", "model.embedding=onehot model.loss=top1 model.hidden_act=leaky_relu optim.name=sgd"),
+    ("gru4rec", "model.embedding=onehot model.loss=top1 model.hidden_act=leaky_relu optim.name=sgd optim.rows=all"),
     (
         "gru4rec",
         "model.training=bptt model.bptt_steps=3 model.cell=tf model.loss=bpr model.samples=0 model.end_rule=legacy"
-        " model.reset_after_session=false optim.name=rmsprop optim.lr=0.001",
+        " model.reset_after_session=false optim.name=rmsprop optim.lr=0.001 optim.rows=all",
     ),
-    ("gru4rec", "model.loss=top1_max optim.name=adam optim.lr=0.01 optim.momentum=null"),
+    ("gru4rec", "model.loss=top1_max optim.name=lazy_adam optim.lr=0.01 optim.momentum=null"),
     ("gru4rec of users", ""),
 ]
 
@@ -166,7 +166,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     [
         "",
         "model.dropout_embed=0.3 model.layers=[16,12] precision=mixed",
-        "model.embedding=onehot optim.name=adam optim.momentum=null optim.lr=0.01",
+        "model.embedding=onehot optim.name=lazy_adam optim.momentum=null optim.lr=0.01",
         "model.training=bptt model.bptt_steps=3 model.reset_after_session=false precision=bf16",
     ],
 )

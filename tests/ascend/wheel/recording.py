@@ -39,17 +39,18 @@ VARIANTS = {
         ),
         (
             "model.embedding=onehot model.loss=top1 model.final_act=selu model.hidden_act=leaky_relu"
-            " optim.name=sgd problem.validate=true problem.ties=median",
+            " optim.name=sgd optim.rows=all problem.validate=true problem.ties=median",
             ["bf16"],
         ),
         (
             "model.training=bptt model.bptt_steps=2 model.cell=tf model.hidden_act=relu model.loss=bpr model.samples=0"
-            " model.end_rule=legacy model.reset_after_session=false optim.name=rmsprop",
+            " model.end_rule=legacy model.reset_after_session=false optim.name=rmsprop optim.rows=all",
             ["bf16"],
         ),
         (
             "model.loss=top1_max model.final_act=leaky_relu model.hidden_act=selu model.hidden_scale=1.05"
-            " optim.name=adam optim.momentum=null trainer.gradient_clip_val=0.1 trainer.gradient_clip_algorithm=value",
+            " optim.name=lazy_adam optim.momentum=null trainer.gradient_clip_val=0.1"
+            " trainer.gradient_clip_algorithm=value",
             ["bf16"],
         ),
         (
