@@ -17,6 +17,7 @@ from recexp.datasets import impression_store
 PREPARE = """
 import sys, time
 from pathlib import Path
+import pandas  # takes a second, in which no kill would find anything
 import recexp.datasets.click_logs.build as build
 from recexp.datasets.click_logs import chunk, fields
 from recexp.datasets.prepare import prepare

@@ -126,7 +126,7 @@ def load(folder: Path) -> Impressions | None:
         _check_shapes(impressions)
         stamp = _stamp(folder)
         if _seen(folder) != stamp:
-            _check_content(impressions, content["arrays"]["label"]["sha256"])
+            _check_content(folder, impressions, content["arrays"]["label"]["sha256"])
             with suppress(OSError):
                 write_json(folder / _SEEN, stamp)
         return impressions
@@ -164,18 +164,27 @@ def _check_shapes(impressions: Impressions) -> None:
         raise ValueError(f"the parts {bounds} are not those of {rows} rows")
 
 
-def _check_content(impressions: Impressions, label_sum: str) -> None:
-    if row_sum(impressions.label) != label_sum:
+def _check_content(folder: Path, impressions: Impressions, label_sum: str) -> None:
+    """Read from the files: what is read from mapped arrays would count as this process's memory."""
+
+    def block(name: str, first: int) -> npt.NDArray[Any]:
+        array = getattr(impressions, name)
+        rows = array[first : first + ROWS]
+        start = (folder / f"{name}.npy").stat().st_size - array.nbytes + first * array.strides[0]
+        return np.fromfile(folder / f"{name}.npy", array.dtype, rows.size, offset=start).reshape(rows.shape)
+
+    starts = range(0, len(impressions), ROWS)
+    if sum_of(in_order(lambda first: _digest(block("label", first)), starts)) != label_sum:
         raise ValueError("the labels are not those that were written")
     sizes = np.concatenate([[field.size] * field.slots for field in impressions.fields])
     least = np.concatenate([[-int(field.slots > 1)] * field.slots for field in impressions.fields])
     names = [field.name for field in impressions.fields for _ in range(field.slots)]
 
     def span(first: int) -> tuple[Any, Any]:
-        rows = impressions.ids[first : first + ROWS]
+        rows = block("ids", first)
         return rows.min(axis=0), rows.max(axis=0)
 
-    for low, high in in_order(span, range(0, len(impressions), ROWS)):
+    for low, high in in_order(span, starts):
         wrong = np.flatnonzero((low < least) | (high >= sizes))
         if wrong.size:
             at = int(wrong[0])
