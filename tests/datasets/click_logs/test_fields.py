@@ -26,9 +26,10 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "deepfm.json"
 @settings(deadline=None)
 @given(st.lists(st.lists(st.integers(-1, 2**32 - 1) | st.integers(0, 5), max_size=30), max_size=6))
 def test_values_are_numbered_as_they_appear(pieces: list[list[int]]) -> None:
-    numbering, seen = Numbering(), {}
+    is_wide = any(value < 0 for piece in pieces for value in piece)
+    numbering, seen = Numbering(is_wide=is_wide), {}
     for piece in pieces:
-        found = numbering.number(np.array(piece, np.int64))
+        found = numbering.number(np.array(piece, np.int64 if is_wide else np.uint32))
         assert found.dtype == np.int32
         assert found.tolist() == [seen.setdefault(value, len(seen)) for value in piece]
     assert len(numbering) == len(seen)

@@ -40,21 +40,26 @@ class Column:
     place: int
     kind: Literal["id", "number", "category", "hour", "weekday", "is_weekend"] = "id"
 
-    def values(self, chunk: Chunk, recipe: Recipe) -> _Ints:
-        """int64[N]; -1 for an id that is not there, unless ``Recipe.missing`` makes it 0."""
+    def is_wide(self, recipe: Recipe) -> bool:
+        """Whether values are int64, not uint32."""
+        return self.kind != "id" or recipe.missing == "category"
+
+    def values(
+        self, chunk: Chunk, recipe: Recipe
+    ) -> tuple[_Ints | npt.NDArray[np.uint32], npt.NDArray[np.bool_] | None]:
+        """int64[N] or uint32[N], and bool[N] where there may be rows without a value of their own."""
         if self.kind == "id":
             ids, absent = chunk.id(self.place)
-            values = ids.astype(np.int64)
-            if recipe.max_ind_range is not None:
-                values %= recipe.max_ind_range
-            if recipe.missing != "zero":
-                values[absent] = -1
-            return values
+            if recipe.max_ind_range is not None and recipe.max_ind_range < 2**32:
+                ids %= np.uint32(recipe.max_ind_range)
+            if recipe.missing != "category":
+                return ids, absent if recipe.missing == "rare" else None
+            return np.where(absent, -1, ids.astype(np.int64)), None
         numbers = chunk.number(self.place)
         if self.kind == "category":
-            return dense.as_categories(numbers, recipe.dense)
+            return dense.as_categories(numbers, recipe.dense), None
         held = numbers.astype(np.int64)
-        return held if self.kind == "number" else _of_hour(held, self.kind)
+        return held if self.kind == "number" else _of_hour(held, self.kind), None
 
 
 def _of_hour(held: _Ints, what: str) -> _Ints:
@@ -73,8 +78,8 @@ class NumberedField:
     """A field whose values were numbered.
 
     Attributes:
-        codes: File of int32[N]: the number of each row's value, by first appearance.
-        id_of: File of int32[values]: the id of each number.
+        codes: File of int32[N]: the number of each row's value, by first appearance; -1: it has none.
+        id_of: File of int32[values + 1]: the id of each number; the last entry, which -1 finds, is that of rare values.
         size: Ids of the field.
         rare: Values without an id of their own.
     """
@@ -154,26 +159,26 @@ def _load(folder: Path, place: int, rows: int) -> NumberedField | None:
 def _number(
     column: Column, place: int, chunks: Sequence[Chunk], parts: Parts, recipe: Recipe, folder: Path
 ) -> NumberedField:
-    numbering = Numbering()
+    numbering = Numbering(is_wide=column.is_wide(recipe))
     counts = np.zeros(1 << 10, np.int64)
-    absent = -1
     with (folder / f"{place}.codes").open("wb") as sink:
         for first, chunk in placed(chunks):
-            values = column.values(chunk, recipe)
-            codes = numbering.number(values)
-            if absent < 0 and recipe.missing == "rare" and column.kind == "id" and (values < 0).any():
-                absent = int(codes[int(np.argmax(values < 0))])
+            values, absent = column.values(chunk, recipe)
+            if absent is not None and absent.any():
+                codes = np.full(chunk.rows, -1, np.int32)
+                codes[~absent] = numbering.number(values[~absent])
+            else:
+                codes = numbering.number(values)
             if len(numbering) > len(counts):
                 counts = np.concatenate([counts, np.zeros(max(len(counts), len(numbering)), np.int64)])
-            np.add.at(counts, codes[parts.fitted(first, chunk.rows, recipe)], 1)
+            fitted = codes[parts.fitted(first, chunk.rows, recipe)]
+            np.add.at(counts, fitted[fitted >= 0], 1)
             sink.write(codes.data)
         sink.flush()
         os.fsync(sink.fileno())  # the mark must not outlive what it speaks of
     counts = counts[: len(numbering)]
-    if absent >= 0:
-        counts[absent] = 0
     id_of, size = ids_of(counts, recipe)
-    id_of.tofile(folder / f"{place}.ids")
+    np.append(id_of, np.int32(0)).tofile(folder / f"{place}.ids")
     rare = int((id_of == 0).sum()) if recipe.has_rare else 0
     write_json(folder / f"{place}.json", {"size": size, "rare": rare})
     return NumberedField(folder / f"{place}.codes", folder / f"{place}.ids", size, rare)
