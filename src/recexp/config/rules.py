@@ -65,6 +65,8 @@ def _rule(*reads: str) -> Callable[[Check], Check]:
 
 @_rule("model", "dataset")
 def _pair(config: Config, explicit: frozenset[str]) -> Iterator[str]:
+    if config["task"].get("uses_model") is False and "model" not in explicit:
+        return
     model, dataset = config["model"], config["dataset"]
     solves, poses = model.get("problems") or [], dataset.get("poses") or []
     if not set(solves) & set(poses):

@@ -32,6 +32,7 @@ def run(config: Mapping[str, Any]) -> None:
             "rows read": f"{meta.rows_read:,}",
             "malformed": ", ".join(f"{kind} {count}" for kind, count in meta.malformed.items()) or "none",
             "left out": ", ".join(f"{k.replace('_', ' ')} {n:,}" for k, n in meta.left_out.items() if n) or "nothing",
+            **{name.replace("_", " "): f"{count:,}" for name, count in meta.notes.items()},
             "fingerprint": meta.fingerprint,
             "origin": meta.origin,
             "licence": meta.licence,

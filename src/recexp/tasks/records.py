@@ -52,9 +52,9 @@ def describe(session: Session, start: Start, recorder: Recorder) -> None:
         recorder.artifact(artifact)
     rows = {f"data/malformed_{kind}": float(count) for kind, count in meta.malformed.items()}
     left_out = {f"data/left_out_{reason}": float(count) for reason, count in _left_out(session).items()}
-    recorder.metrics(
-        {"data/rows_read": float(meta.rows_read), "data/malformed_rows": sum(rows.values()), **rows, **left_out}, 0
-    )
+    notes = {f"data/{what}": float(count) for what, count in meta.notes.items()}
+    read = {"data/rows_read": float(meta.rows_read), "data/malformed_rows": sum(rows.values())}
+    recorder.metrics({**read, **rows, **left_out, **notes}, 0)
 
 
 def _left_out(session: Session) -> dict[str, int]:
