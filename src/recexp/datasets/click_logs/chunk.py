@@ -23,7 +23,7 @@ _PIECE = 1 << 19
 _ALIGNED = 64
 
 Fault = tuple[str, int, str]
-"""Kind, line within the chunk counted from 1, and how it begins."""
+"""Kind, line within the chunk counted from 1, and how it begins, a character for a byte."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _one_by_one(lines: list[bytes], layout: Layout, faults: list[Fault], first: 
                 raise MalformedRow("cut_off")
             good.append(parse_line(line, layout))
         except MalformedRow as fault:
-            shown = repr(line[:SHOWN_CHARACTERS])[2:-1] if len(faults) < SHOWN_LINES else ""
+            shown = line[: SHOWN_CHARACTERS + 1].decode("latin-1") if len(faults) < SHOWN_LINES else ""
             faults.append((str(fault), number, shown))
     shape = (len(good), -1)
     numbers = np.array([row.numbers for row in good], np.int32).reshape(shape if good else (0, 0))

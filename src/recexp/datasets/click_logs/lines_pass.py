@@ -92,7 +92,7 @@ class _Reading:
         chunks, line = [], 1 + self._parsing.layout.header
         for share, chunk in done or self._read():
             for kind, place, shown in chunk.faults:
-                self._malformed.add(kind, line + place - 1, shown)
+                self._malformed.add(kind, line + place - 1, shown.encode("latin-1"))
             line += chunk.lines
             chunks.append(chunk)
             self._tell(sum(each.rows for each in chunks), share)
