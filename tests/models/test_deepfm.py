@@ -16,8 +16,9 @@ from recexp.datasets.impressions import Field
 from recexp.models.blocks import keep_float32
 from recexp.models.deepfm import DeepFM
 from recexp.models.fm import FM
+from recexp.models.fm_terms import pair_products
 from recexp.models.lr import LR
-from recexp.models.valued_fields import ValuedFields, pair_products
+from recexp.models.valued_fields import ValuedFields
 from recexp.problems.click import ClickBatch, ClickNetwork
 from recexp.training.optimizers import make_optimizer
 

@@ -16,7 +16,8 @@ from torch.nn import functional
 from recexp.models.blocks import block
 from recexp.models.click_losses import click_losses, widened
 from recexp.models.dense_layers import DenseLayers
-from recexp.models.valued_fields import FirstAndSecondOrder, pair_products, penalised
+from recexp.models.fm_terms import pair_products
+from recexp.models.valued_fields import FirstAndSecondOrder, penalised
 
 if TYPE_CHECKING:
     from recexp.problems.click import ClickBatch, ClickSizes
@@ -129,6 +130,10 @@ class DeepFM(nn.Module):
 
     def logits(self, batch: ClickBatch) -> Tensor:
         """Log-odds of a click, float32 [B]."""
+        if self.projection is None and self.dense_weight is None and not (self.training and self.dropout_fm):
+            order, vectors = self.fields.terms(batch)
+            logits = widened(order + self._deep(vectors.flatten(1)).squeeze(1))
+            return logits if self.bias is None else logits + self.bias
         first, vectors = self.fields(batch)
         if self.dense_weight is not None:
             first = torch.cat((batch.dense * self.dense_weight.T, first), dim=1)
@@ -137,12 +142,16 @@ class DeepFM(nn.Module):
         entered = vectors.flatten(1)
         if self.dense_weight is not None:
             entered = torch.cat((entered, batch.dense), dim=1)
-        with block(self, "deep", functional.dropout(entered, self.dropout_input, self.training)) as (entered,):
-            deep = self.deep(entered)
+        deep = self._deep(entered)
         if self.projection is not None:
             return self._projected(first, second, deep)
         logits = widened(first.sum(1) + second.sum(1) + deep.squeeze(1))
         return logits if self.bias is None else logits + self.bias
+
+    def _deep(self, entered: Tensor) -> Tensor:
+        with block(self, "deep", functional.dropout(entered, self.dropout_input, self.training)) as (entered,):
+            found: Tensor = self.deep(entered)
+        return found
 
     def _projected(self, first: Tensor, second: Tensor, deep: Tensor) -> Tensor:
         assert self.projection is not None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recexp.models.click_losses import click_losses, widened
-from recexp.models.valued_fields import FirstAndSecondOrder, pair_products, penalised
+from recexp.models.valued_fields import FirstAndSecondOrder, penalised
 
 if TYPE_CHECKING:
     from recexp.problems.click import ClickBatch, ClickSizes
@@ -54,8 +54,7 @@ class FM(nn.Module):
 
     def logits(self, batch: ClickBatch) -> Tensor:
         """Log-odds of a click, float32 [B]."""
-        first, vectors = self.fields(batch)
-        logits = widened(first.sum(1) + pair_products(vectors).sum(1))
+        logits = widened(self.fields.terms(batch)[0])
         return logits if self.bias is None else logits + self.bias
 
     def loss(self, batch: ClickBatch) -> Tensor:

@@ -158,13 +158,6 @@ void adagrad_momentum_rows(std::int64_t rows, std::int64_t width, float lr, floa
     }
 }
 
-// target[at[i]] += source[i], rows of `width`; places may repeat.
-void add_rows(std::int64_t rows, std::int64_t width, const std::int64_t* __restrict at, const float* __restrict source,
-              float* __restrict target) {
-    for (std::int64_t i = 0; i < rows; ++i)
-        for (std::int64_t j = 0; j < width; ++j) target[width * at[i] + j] += source[width * i + j];
-}
-
 // The distinct places of at[rows] in the order of their first, and the sums of their values; returns how many. `slots` is
 // room for `size` numbers, a power of two of at least twice the rows.
 std::int64_t sum_rows(std::int64_t rows, std::int64_t width, const std::int64_t* __restrict at,
@@ -254,6 +247,62 @@ void lazy_adam_rows(std::int64_t rows, std::int64_t width, float lr, float first
             m[j] += first * (g[j] - m[j]);
             s[j] += second * (g[j] * g[j] - s[j]);
             v[j] -= lr * m[j] / (std::sqrt(s[j]) + eps);
+        }
+    }
+}
+
+// A factorisation machine of each row: D numbers times rows of their own, then F rows that were gathered; a row is its
+// weight and its vector of `dim`. order = sum of weights + sum of products of all pairs of vectors; the vectors times their
+// numbers and their sum are kept.
+void fm_forward(std::int64_t batch, std::int64_t numbers, std::int64_t fields, std::int64_t dim,
+                const float* __restrict value, const float* __restrict own, const float* __restrict gathered,
+                float* __restrict order, float* __restrict vectors, float* __restrict sums) {
+    for (std::int64_t b = 0; b < batch; ++b) {
+        float* sum = sums + dim * b;
+        for (std::int64_t j = 0; j < dim; ++j) sum[j] = 0.0f;
+        float first = 0.0f, squares = 0.0f, square_of_sum = 0.0f;
+        for (std::int64_t n = 0; n < numbers + fields; ++n) {
+            const float x = n < numbers ? value[numbers * b + n] : 1.0f;
+            const float* row = n < numbers ? own + (1 + dim) * n : gathered + (1 + dim) * (fields * b + n - numbers);
+            float* __restrict vector = vectors + dim * ((numbers + fields) * b + n);
+            first += x * row[0];
+            for (std::int64_t j = 0; j < dim; ++j) {
+                const float v = x * row[1 + j];
+                vector[j] = v;
+                sum[j] += v;
+                squares += v * v;
+            }
+        }
+        for (std::int64_t j = 0; j < dim; ++j) square_of_sum += sum[j] * sum[j];
+        order[b] = first + 0.5f * (square_of_sum - squares);
+    }
+}
+
+// Its gradients: `upstream` of order, `of_vectors` of the kept vectors (null: none). Adds to `of_own`.
+void fm_backward(std::int64_t batch, std::int64_t numbers, std::int64_t fields, std::int64_t dim,
+                 const float* __restrict value, const float* __restrict vectors, const float* __restrict sums,
+                 const float* __restrict upstream, const float* __restrict of_vectors, float* __restrict of_own,
+                 float* __restrict of_gathered) {
+    for (std::int64_t b = 0; b < batch; ++b) {
+        const float g = upstream[b];
+        const float* sum = sums + dim * b;
+        for (std::int64_t n = 0; n < numbers + fields; ++n) {
+            const std::int64_t at = dim * ((numbers + fields) * b + n);
+            const float *v = vectors + at, *given = of_vectors ? of_vectors + at : nullptr;
+            if (n < numbers) {
+                const float x = value[numbers * b + n];
+                float* row = of_own + (1 + dim) * n;
+                row[0] += x * g;
+                for (std::int64_t j = 0; j < dim; ++j)
+                    row[1 + j] += x * (g * (sum[j] - v[j]) + (given ? given[j] : 0.0f));
+            } else {
+                float* __restrict row = of_gathered + (1 + dim) * (fields * b + n - numbers);
+                row[0] = g;
+                if (given)
+                    for (std::int64_t j = 0; j < dim; ++j) row[1 + j] = g * (sum[j] - v[j]) + given[j];
+                else
+                    for (std::int64_t j = 0; j < dim; ++j) row[1 + j] = g * (sum[j] - v[j]);
+            }
         }
     }
 }

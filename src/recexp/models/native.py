@@ -42,7 +42,8 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "adagrad_rows": (None, [_INT, _INT, *[_FLOAT] * 2, *[_POINTER] * 4]),
     "rowwise_adagrad_rows": (None, [_INT, _INT, *[_FLOAT] * 2, *[_POINTER] * 4]),
     "lazy_adam_rows": (None, [_INT, _INT, *[_FLOAT] * 4, *[_POINTER] * 5]),
-    "add_rows": (None, [_INT, _INT, *[_POINTER] * 3]),
+    "fm_forward": (None, [*[_INT] * 4, *[_POINTER] * 6]),
+    "fm_backward": (None, [*[_INT] * 4, *[_POINTER] * 7]),
 }
 _COMPILE_S, _ASK_S = 60, 10
 _SUM_BYTES = 32

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recexp.models.field_tables import FieldTables
+from recexp.models.fm_terms import fm_terms, pair_products
 
 if TYPE_CHECKING:
     from recexp.problems.click import ClickBatch, ClickSizes
@@ -102,6 +103,13 @@ class FirstAndSecondOrder(nn.Module):
             return rows[..., 0], rows[..., 1:]
         return self.linear(batch).squeeze(2), rows
 
+    def terms(self, batch: ClickBatch) -> tuple[Tensor, Tensor]:
+        """First order plus products of all pairs [B], and vectors times values [B, D + F, dim]."""
+        if self.linear is None:
+            return fm_terms(batch.dense, self.values.dense, self.values.tables(batch.ids))
+        first, vectors = self(batch)
+        return first.sum(1) + pair_products(vectors).sum(1), vectors
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Each table with its penalty."""
         groups = [self.values.penalised(self.l2_embedding, self.l2_scope)]
@@ -122,8 +130,3 @@ def penalised(parameters: list[nn.Parameter], l2: float, scope: str | None = Non
     if l2 and scope == "batch":
         group["l2_rows"] = "touched"
     return group
-
-
-def pair_products(vectors: Tensor) -> Tensor:
-    """Sum over all pairs of the factors' products, (sum^2 - sum of squares) / 2 (Rendle 2010), [B, N, k] to [B, k]."""
-    return 0.5 * (vectors.sum(1).square() - vectors.square().sum(1))
