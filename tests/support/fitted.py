@@ -40,9 +40,11 @@ def fit(
 ) -> tuple[Record, Checkpoints]:  # fmt: skip
     request = StopRequest()
     record = Record(request, stop_after)
+    watched = monitor or posed.headline
     settings = CheckpointSettings(
-        folder, monitor or posed.headline, trainer.checkpoint_every_n_steps, patience, 0.0, {"note": "test"}
-    )
+        folder, watched, trainer.checkpoint_every_n_steps, patience, 0.0, {"note": "test"},
+        lower_is_better=watched in posed.lower_is_better,
+    )  # fmt: skip
     random = RandomState(lambda: {"torch": torch.get_rng_state()}, lambda state: torch.set_rng_state(state["torch"]))
     checkpoints = Checkpoints(settings, random, request, lambda: None)
     lightning = pl.Trainer(

@@ -1,0 +1,42 @@
+"""What a run has left in its directory: losses, weights, metrics."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+
+def losses(run: Path) -> list[tuple[int, float]]:
+    """(update, training loss) as logged."""
+    events = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+    points = [event for event in events if event["e"] == "metrics" and "train/loss" in event["m"]]
+    return [(point["step"], point["m"]["train/loss"]) for point in points]
+
+
+def validated(run: Path, name: str) -> dict[int, float]:
+    """A metric ``val/...`` by the update after which it was measured."""
+    events = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+    return {event["step"]: event["m"][name] for event in events if event["e"] == "metrics" and name in event["m"]}
+
+
+def weights(run: Path, name: str = "last.ckpt") -> dict[str, torch.Tensor]:
+    """Of a checkpoint."""
+    state: dict[str, torch.Tensor] = torch.load(run / "checkpoints" / name, weights_only=True)["state_dict"]
+    return state
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether two networks are equal to the bit."""
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def rows(run: Path) -> dict[str, dict[str, object]]:
+    """The lines of the result table by the metric's name."""
+    return {row["name"]: row for row in json.loads((run / "result.json").read_text())["summary"]["metrics"]}
+
+
+def measured(run: Path) -> dict[str, float]:
+    """The test metrics."""
+    return {name: row["value"] for name, row in rows(run).items()}  # type: ignore[misc]
