@@ -309,6 +309,35 @@ def test_mixed_precision_keeps_losses_and_tables_in_float32(num_dense: int, kept
 def test_is_a_click_network() -> None:
     network = DLRM(sizes=sizes(SINGLE, 3), **SMALL, weighted_pooling="fixed")
     assert isinstance(network, ClickNetwork)
-    (group,) = network.parameter_groups()
-    assert {id(p) for p in group["params"]} == {id(p) for p in network.parameters() if p.requires_grad}
-    assert len(group["params"]) == sum(1 for _ in network.parameters()) - 1
+    groups = network.parameter_groups()
+    trained = [id(p) for group in groups for p in group["params"]]
+    assert sorted(trained) == sorted(id(p) for p in network.parameters() if p.requires_grad)
+    assert [group["l2"] for group in groups] == [0.0, 0.0]
+
+
+def test_the_penalty_is_on_the_tables_alone() -> None:
+    network = DLRM(sizes=sizes(SINGLE, 3), **SMALL, l2_embedding=0.02, l2_scope="batch")
+    tables, layers = network.parameter_groups()
+    assert [id(p) for p in tables["params"]] == [id(p) for p in network.tables.parameters()]
+    assert (tables["l2"], tables["l2_rows"], layers["l2"]) == (0.01, "touched", 0.0)
+    assert "l2_rows" not in DLRM(sizes=sizes(SINGLE, 3), **SMALL, l2_embedding=0.02).parameter_groups()[0]
+
+
+def test_dropout_is_of_the_top_layers_in_training_and_leaves_the_last_one() -> None:
+    torch.manual_seed(1)
+    network = DLRM(sizes=sizes(SINGLE, 3), **SMALL, dropout_top=0.5)
+    batch = random_batch(SINGLE, 3)
+    batch = ClickBatch(batch.label.float(), batch.dense.float(), batch.ids)
+    assert not torch.equal(network.logits(batch), network.logits(batch))
+    network.eval()
+    plain = DLRM(sizes=sizes(SINGLE, 3), **SMALL)
+    plain.load_state_dict(network.state_dict())
+    torch.testing.assert_close(network.logits(batch), plain.logits(batch))
+    assert network.top.dropout == 0.5
+    assert network.bottom.dropout == 0.0
+
+
+def test_batch_normalisation_stands_before_each_relu() -> None:
+    network = DLRM(sizes=sizes(SINGLE, 3), **SMALL, batch_norm=True)
+    assert len(network.bottom.norms) == len(network.bottom.weights)
+    assert len(network.top.norms) == len(network.top.weights) - 1

@@ -20,6 +20,7 @@ from recexp.models.dense_layers import DenseLayers
 from recexp.models.field_tables import FieldTables
 from recexp.models.interactions import interact, interaction_width
 from recexp.models.layer_widths import bottom_widths, class_weights, top_widths
+from recexp.models.valued_fields import penalised
 
 if TYPE_CHECKING:
     from recexp.problems.click import ClickBatch, ClickSizes
@@ -58,6 +59,10 @@ class DLRM(nn.Module):
         md_threshold: int = 200,
         md_temperature: float = 0.3,
         md_round: bool = False,
+        dropout_top: float = 0.0,
+        batch_norm: bool = False,
+        l2_embedding: float = 0.0,
+        l2_scope: str = "full",
     ) -> None:
         """Build and draw the parameters, the embeddings first, then the bottom and the top layers.
 
@@ -80,6 +85,10 @@ class DLRM(nn.Module):
             md_threshold: Fields of more ids get narrower rows.
             md_temperature: How much narrower.
             md_round: Round their widths to powers of two.
+            dropout_top: Drop probability of each top layer's output but the last one's (BARS; the reference has none).
+            batch_norm: Normalise before each ReLU (BARS).
+            l2_embedding: Penalty l2_embedding / 2 * sum(w^2) on the tables.
+            l2_scope: ``full``, or the rows that a ``batch`` looks up.
 
         Raises:
             ConfigError: Widths do not fit one another or the data; all mistakes at once.
@@ -112,8 +121,9 @@ class DLRM(nn.Module):
         else:
             self.tables = FieldTables(sizes.fields, dim, pooling, weights=weighted_pooling)
         # Without dense numbers there is nothing for the bottom layers to read.
-        self.bottom = DenseLayers(bottom, last_relu=True) if has_dense else None
-        self.top = DenseLayers(top, last_relu=False)
+        self.bottom = DenseLayers(bottom, last_relu=True, batch_norm=batch_norm) if has_dense else None
+        self.top = DenseLayers(top, last_relu=False, batch_norm=batch_norm, dropout=dropout_top)
+        self.l2_embedding, self.l2_scope = l2_embedding, l2_scope
         self._initialise()
 
     def _initialise(self) -> None:
@@ -124,8 +134,15 @@ class DLRM(nn.Module):
                 layers.initialise()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """All parameters that are trained, without a penalty."""
-        return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
+        """The tables with their penalty, and the layers without one."""
+        tables, layers = (
+            [parameter for parameter in own if parameter.requires_grad]
+            for own in (
+                self.tables.parameters(),
+                [p for part in (self.bottom, self.top) if part is not None for p in part.parameters()],
+            )
+        )
+        return [penalised(tables, self.l2_embedding, self.l2_scope), penalised(layers, 0.0)]
 
     def _log_odds(self, batch: ClickBatch) -> Tensor:
         """Of a click, before they are kept within bounds, [B]."""
