@@ -74,12 +74,12 @@ CLICKS = [
 
 
 def numbers(run: Path) -> dict[str, torch.Tensor]:
-    """Weights, the optimiser's sums and velocities, and the state that all slots carry."""
+    """Weights, the optimiser's sums and velocities, and the state that all slots carry, if there are slots."""
     kept = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     found = dict(kept["state_dict"])
     for number, state in kept["optimizer_states"][0]["state"].items():
         found |= {f"{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
-    return found | {f"carried.{layer}": state for layer, state in enumerate(kept["carried"])}
+    return found | {f"carried.{layer}": state for layer, state in enumerate(kept.get("carried", []))}
 
 
 def assert_close(one: Path, other: Path) -> None:
@@ -111,6 +111,49 @@ def test_two_processes_go_on_in_the_middle_of_sessions(recexp: Recexp) -> None:
     kept = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert 0 < kept["global_step"] < 120
     assert kept["carried"][0].abs().sum(1).min() > 0
+    recexp.run(*words, f"resume={run}")
+    recexp.run(*words)
+    whole = next(found for found in recexp.runs() if found != run)
+    found, expected = numbers(run), numbers(whole)
+    assert not [name for name, value in expected.items() if not torch.equal(found[name], value)]
+    assert losses(recexp, run) == losses(recexp, whole)
+
+
+IMPRESSIONS = [
+    "dataset=criteo_synthetic", "dataset.impressions=3000", "dataset.max_cardinality=50", "dataset.batch_size=100",
+    "trainer.max_epochs=20", "trainer.updates_per_block=4", "trainer.log_every_n_steps=1", "trainer.progress=lines",
+    "tracking=off", "device=npu",
+]  # fmt: skip
+DLRM = ["model=dlrm", "model.arch_sparse_feature_size=8", "model.arch_mlp_bot=[16,8]", "model.arch_mlp_top=[16,1]"]
+DEEPFM = ["model=deepfm", "model.dim=8", "model.hidden=[24,16]"]
+#: Adam divides small gradients by their own size, and with them what rounding makes of them.
+LAZY = ["model.l2_scope=batch", "optim.name=lazy_adam", "optim.rows=touched", "optim.eps=1e-4"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [DLRM, [*DEEPFM, "optim.eps=1e-4"], [*DEEPFM, *LAZY]], ids=["dlrm", "adam", "lazy"])
+def test_two_processes_share_the_impressions_of_one(recexp: Recexp, model: list[str]) -> None:
+    words = [*model, *IMPRESSIONS, "trainer.max_steps=14"]
+    recexp.run(*words)
+    recexp.run(*words, "device.count=2")
+    one, two = recexp.runs()
+    points, others = losses(recexp, one), losses(recexp, two)
+    assert list(points) == list(others) == list(range(1, 15))
+    assert others == pytest.approx(points, rel=1e-6)
+    assert result(two) == pytest.approx(result(one), abs=1e-5)
+    found, expected = numbers(two), numbers(one)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=lambda text, name=name: name + text)
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_in_the_middle_of_impressions(recexp: Recexp) -> None:
+    words = [*DEEPFM, *LAZY, *IMPRESSIONS, "trainer.max_steps=120", "trainer.checkpoint_every_n_steps=4"]
+    words.append("device.count=2")
+    run = kill_after_an_epoch(recexp, *words)
+    kept = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert 0 < kept["global_step"] < 120
     recexp.run(*words, f"resume={run}")
     recexp.run(*words)
     whole = next(found for found in recexp.runs() if found != run)

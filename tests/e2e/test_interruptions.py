@@ -27,6 +27,13 @@ SESSIONS = [
     "model.layers=[48]", "dataset.batch_size=16", "problem.validate=true", "trainer.max_epochs=12",
     "trainer.updates_per_block=16", "trainer.checkpoint_every_n_steps=150", "trainer.log_every_n_steps=10",
 ]  # fmt: skip
+#: Impressions: sums and moments of single rows, and the order of rows go on, too.
+CLICKS = [
+    "dataset=criteo_synthetic", "dataset.impressions=40000", "dataset.max_cardinality=400", "device=cpu",
+    "device.threads=1", "trainer.progress=lines", "dataset.batch_size=64", "trainer.max_epochs=5",
+    "trainer.checkpoint_every_n_steps=150", "trainer.log_every_n_steps=10",
+]  # fmt: skip
+DROPPED = ["model.dropout_deep=0.2", "model.l2_linear=0", "model.l2_embedding=0"]
 WINDOWS = ["model.training=bptt", "model.bptt_steps=4", "model.samples=256"]
 KINDS = {
     "attrec": (LONGER, "test/ndcg_at_10"),
@@ -34,6 +41,12 @@ KINDS = {
     "gru4rec, two layers, windows": (
         [*(word for word in SESSIONS if "layers" not in word), "model.layers=[24,16]", *WINDOWS], "test/recall_at_20",
     ),
+    "dlrm": ([*CLICKS, "model=dlrm", "model.arch_mlp_bot=[32,16]", "model.arch_mlp_top=[32,1]"], "test/auc"),
+    "deepfm": (
+        [*CLICKS, "model=deepfm", "model.dim=8", "model.hidden=[32,16]", *DROPPED, "optim.name=lazy_adam",
+         "optim.rows=touched"], "test/auc",
+    ),
+    "fm": ([*CLICKS, "model=fm", "model.dim=8"], "test/auc"),
 }  # fmt: skip
 
 
@@ -74,6 +87,9 @@ def undisturbed(undisturbed_run: Undisturbed) -> tuple[Recexp, Path]:
     pytest.param("attrec", 10, marks=pytest.mark.slow),
     pytest.param("gru4rec", 8, marks=pytest.mark.slow),
     pytest.param("gru4rec, two layers, windows", 5, marks=pytest.mark.slow),
+    pytest.param("dlrm", 8, marks=pytest.mark.slow),
+    pytest.param("deepfm", 5, marks=pytest.mark.slow),
+    pytest.param("fm", 5, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_killed_at_random_moments_it_ends_with_the_same_bits(
     recexp: Recexp, undisturbed_run: Undisturbed, kind: str, kills: int

@@ -40,14 +40,11 @@ class _Part(nn.Module):
 class _Parts(nn.Module):
     """Vectors of several parts, put back into the order of the fields."""
 
-    order: Tensor
-
     def __init__(self, parts: Sequence[_Part]) -> None:
         super().__init__()
         self.parts = nn.ModuleList(part for part in parts if part.fields)
         chosen = [number for part in parts for number in part.chosen]
-        order = sorted(range(len(chosen)), key=chosen.__getitem__)
-        self.register_buffer("order", torch.tensor(order, dtype=torch.int64), persistent=False)
+        self.order = sorted(range(len(chosen)), key=chosen.__getitem__)
 
     def initialise(self) -> None:
         """Draw the parts one after the other."""
@@ -56,7 +53,9 @@ class _Parts(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """One vector for each field, [B, S] to [B, F, d]."""
-        return torch.cat([part(ids) for part in self.parts], dim=1).index_select(1, self.order)
+        # Not by index_select: going back, it adds at places, which NPUs cannot do in bfloat16.
+        vectors = torch.cat([part(ids) for part in self.parts], dim=1).unbind(1)
+        return torch.stack([vectors[number] for number in self.order], dim=1)
 
 
 class _Full(_Part):

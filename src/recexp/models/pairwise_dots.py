@@ -24,6 +24,31 @@ def _indices(vectors: int, itself: bool, device: torch.device) -> tuple[Tensor, 
     return row * vectors + column, pair.reshape(-1)
 
 
+@cache
+def _left_out(vectors: int, itself: bool, device: torch.device) -> Tensor:
+    """Places of a flat [n, n] matrix at which no pair is read, bool [n n]."""
+    left_out = torch.ones(vectors * vectors, dtype=torch.bool, device=device)
+    left_out[_indices(vectors, itself, device)[0]] = False
+    return left_out
+
+
+class _Pairs(Function):
+    """Each pair of a flat [n, n] matrix once; back by a gather: NPUs cannot add bfloat16 to chosen places."""
+
+    @staticmethod
+    def forward(ctx: Any, products: Tensor, vectors: int, itself: bool) -> Tensor:
+        ctx.vectors, ctx.itself = vectors, itself
+        place, _ = _indices(vectors, itself, products.device)
+        return products.index_select(1, place)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        _, pair = _indices(ctx.vectors, ctx.itself, gradients[0].device)
+        both = gradients[0].index_select(1, pair)
+        return both.masked_fill_(_left_out(ctx.vectors, ctx.itself, both.device), 0), None, None
+
+
 class _Dots(Function):
     @staticmethod
     def forward(ctx: Any, vectors: Tensor, itself: bool) -> Tensor:
@@ -45,8 +70,9 @@ class _Dots(Function):
 
 
 def _dots(vectors: Tensor, itself: bool) -> Tensor:
-    place, _ = _indices(vectors.shape[1], itself, vectors.device)
-    return torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1).index_select(1, place)
+    products = torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1)
+    chosen: Tensor = _Pairs.apply(products, vectors.shape[1], itself)  # type: ignore[no-untyped-call]
+    return chosen
 
 
 def pairwise_dots(vectors: Tensor, *, itself: bool = False) -> Tensor:

@@ -33,7 +33,9 @@ class PlacedRows:
     def place(self, device: torch.device) -> None:
         """Gather for a device from now on."""
         if device.type != "cpu" and device != self.device and self._bytes() <= RESIDENT_BYTES:
-            self._arrays = [array.to(device) for array in self._arrays]
+            # NPUs gather no bytes.
+            label, *rest = self._arrays
+            self._arrays = [array.to(device) for array in (label.to(torch.float32), *rest)]
         self.device = device
 
     def _bytes(self) -> int:

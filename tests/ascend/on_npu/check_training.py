@@ -15,6 +15,7 @@ import torch
 
 from recexp.config import catalogue
 from recexp.devices.build import make
+from recexp.problems.click_feed import ClickFeed
 from recexp.problems.session_feed import SessionFeed
 from recexp.training import checkpoint_file
 
@@ -23,6 +24,7 @@ from recexp.training import checkpoint_file
 TOLERANCE = {"mixed": 0.02, "bf16": 0.03, "fp16": 0.02}
 PLAIN = ("trainer.kernels=plain",)
 SLOW = pytest.mark.slow
+LAZY = "model.l2_scope=batch optim.name=lazy_adam optim.rows=touched"
 
 
 def checkpoint(run: Path) -> dict[str, Any]:
@@ -67,6 +69,8 @@ EQUAL = [
     ("attrec", "model.mode=inner model.targets=2 optim.weight_decay=0.001"),
     ("attrec", "model.mode=dist model.targets=2 optim.weight_decay=0.001"),
     ("gru4rec", ""),
+    ("dlrm", ""),
+    ("deepfm", ""),
 ]
 ALSO_EQUAL = [
     ("attrec of sessions", ""),
@@ -84,6 +88,25 @@ ALSO_EQUAL = [
     ),
     ("gru4rec", "model.loss=top1_max optim.name=lazy_adam optim.lr=0.01 optim.momentum=null"),
     ("gru4rec of users", ""),
+    (
+        "dlrm",
+        "model.embedding=qr model.qr_threshold=20 model.arch_interaction_op=cat model.loss=wbce model.loss_weights=[1,3]"
+        " model.loss_threshold=0.001 optim.name=rowwise_adagrad optim.lr=0.01",
+    ),
+    (
+        "dlrm",
+        "model.embedding=mixed_dim model.md_threshold=20 model.arch_interaction_itself=true model.loss=mse"
+        " optim.name=adagrad optim.lr=0.01 trainer.accumulate_grad_batches=2",
+    ),
+    ("dlrm of films", "model.weighted_pooling=learned optim.name=lazy_adam optim.lr=0.01"),
+    ("dlrm of films", "model.pooling=mean optim.rows=all optim.momentum=0.9 trainer.gradient_clip_val=1"),
+    (
+        "deepfm",
+        "model.dense=linear model.combine=projection model.batch_norm=true problem.auc=histogram " + LAZY,
+    ),
+    ("deepfm of films", "model.l2_linear=0 model.l2_embedding=0 model.bias=true optim.name=rmsprop"),
+    ("fm", ""),
+    ("lr", ""),
 ]
 
 
@@ -113,12 +136,35 @@ def test_the_other_precisions_stay_close(train: Callable[..., Path], word: str) 
 
 
 @SLOW
-@pytest.mark.parametrize("of", ["gru4rec", "gru4rec of users"])
+@pytest.mark.parametrize("of", ["gru4rec", "gru4rec of users", "dlrm", "deepfm", "fm", "dlrm of films"])
 @pytest.mark.parametrize("word", ["mixed", "bf16", "fp16"])
 def test_the_losses_of_the_other_precisions_stay_close(train: Callable[..., Path], word: str, of: str) -> None:
     exact, rounded = losses(train("device=npu", of=of)), losses(train("device=npu", f"precision={word}", of=of))
     assert exact != rounded
     assert rounded == pytest.approx(exact, rel=TOLERANCE[word])
+
+
+@pytest.mark.parametrize("of", ["dlrm", pytest.param("deepfm", marks=SLOW)])
+def test_clicks_are_where_they_were_asked_to_be(
+    train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    build, found = ClickFeed.block, set()
+
+    def block(feed: ClickFeed, *given: Any) -> Any:
+        made = build(feed, *given)
+        tensors = [
+            getattr(one, name) for up in made.updates for one in up.batches for name in ("label", "dense", "ids")
+        ]
+        found.update((tensor.device, tensor.dtype) for tensor in tensors)
+        return made
+
+    monkeypatch.setattr(ClickFeed, "block", block)
+    run = train("device=npu", "precision=mixed", "device.index=1", of=of)
+    assert found == {(torch.device("npu:1"), torch.float32), (torch.device("npu:1"), torch.int32)}
+    events = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+    tags = {name: value for event in events for name, value in event.get("tags", {}).items()}
+    assert tags["precision.computed"] == "float16", "of the products, in which this run's first block was looked at"
+    assert json.loads((run / "run.json").read_text())["kind"] == "npu"
 
 
 def test_the_second_npu_trains_as_the_first(train: Callable[..., Path]) -> None:
@@ -144,18 +190,18 @@ def test_seeds_and_random_states_are_the_npu_s_own(train: Callable[..., Path]) -
 
 
 @pytest.fixture
-def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """``interrupt(n)``: Ctrl-C comes while block n of the next training is being built, and once only."""
 
-    def after(count: int) -> None:
-        blocks, build = itertools.count(1), SessionFeed.block
+    def after(count: int, kind: type = SessionFeed) -> None:
+        blocks, build = itertools.count(1), kind.block
 
-        def block(feed: SessionFeed, *given: Any) -> Any:
+        def block(feed: Any, *given: Any) -> Any:
             if next(blocks) == count:
                 os.kill(os.getpid(), signal.SIGINT)
             return build(feed, *given)
 
-        monkeypatch.setattr(SessionFeed, "block", block)
+        monkeypatch.setattr(kind, "block", block)
 
     return after
 
@@ -171,7 +217,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     ],
 )
 def test_gru4rec_resumes_exactly_in_the_middle_of_sessions(
-    train: Callable[..., Path], interrupt: Callable[[int], None], words: str
+    train: Callable[..., Path], interrupt: Callable[..., None], words: str
 ) -> None:
     npu = ("device=npu", "trainer.log_every_n_steps=2", *words.split())
     whole = train(*npu, of="gru4rec")
@@ -181,6 +227,30 @@ def test_gru4rec_resumes_exactly_in_the_middle_of_sessions(
     assert 0 < kept["global_step"] < checkpoint(whole)["global_step"]
     assert all(state.abs().sum() > 0 for state in kept["carried"])
     train(*npu, f"resume={other}", of="gru4rec")
+    assert_equal(other, whole)
+
+
+DROPPED = "model.dropout_deep=0.2 model.dropout_fm=0.1 model.batch_norm=true"
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        ("dlrm", ""),
+        pytest.param("dlrm", "model.embedding=qr optim.name=rowwise_adagrad precision=bf16", marks=SLOW),
+        pytest.param("deepfm", DROPPED, marks=SLOW),
+        pytest.param("deepfm", f"{DROPPED} {LAZY} precision=mixed", marks=SLOW),
+    ],
+)
+def test_clicks_resume_exactly_in_the_middle_of_an_epoch(
+    train: Callable[..., Path], interrupt: Callable[..., None], of: str, words: str
+) -> None:
+    npu = ("device=npu", *words.split())
+    whole = train(*npu, of=of)
+    interrupt(2, ClickFeed)
+    other = train(*npu, of=of, code=130)
+    assert 0 < checkpoint(other)["global_step"] < checkpoint(whole)["global_step"] / 2, "within the first of two epochs"
+    train(*npu, f"resume={other}", of=of)
     assert_equal(other, whole)
 
 

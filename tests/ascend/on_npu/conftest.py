@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from films import write_films
+
 from recexp import cli
 
 
@@ -23,14 +25,31 @@ ATTREC = ("model=attrec", "model.dim=16", "dataset.batch_size=128")
 GRU4REC = ("model=gru4rec", "model.layers=[16]", "model.samples=32", "dataset.batch_size=32")
 RATINGS = ("problem=next_item", "dataset=ml1m_synthetic")
 CLICKS = ("problem=session", "dataset=rsc15_synthetic", "dataset.sessions=600", "dataset.items=60")
+IMPRESSIONS = ("dataset=criteo_synthetic", "dataset.impressions=3000", "dataset.max_cardinality=50")
+DLRM = ("model=dlrm", "model.arch_sparse_feature_size=8", "model.arch_mlp_bot=[16,8]", "model.arch_mlp_top=[16,8,1]")
+DEEPFM = ("model=deepfm", "model.dim=8", "model.hidden=[24,16]", "dataset.batch_size=128")
+FILMS = ("problem=click", "dataset=ml1m", "dataset.verify=false", "dataset.batch_size=64")
 #: Small trainings of each model in each problem.
 TRAININGS = {
     "attrec": (*ATTREC, *RATINGS),
     "attrec of sessions": (*ATTREC, *CLICKS),
     "gru4rec": (*GRU4REC, *CLICKS),
+    "dlrm": (*DLRM, *IMPRESSIONS),
+    "dlrm of films": (*DLRM, *FILMS),
+    "deepfm": (*DEEPFM, *IMPRESSIONS),
+    "deepfm of films": (*DEEPFM, *FILMS),
+    "fm": ("model=fm", *IMPRESSIONS, "dataset.batch_size=128"),
+    "lr": ("model=lr", *IMPRESSIONS, "dataset.batch_size=128"),
     # The usual rate is for many short sessions: here it would make noise of the rounding within 40 updates.
     "gru4rec of users": (*GRU4REC, *RATINGS, "optim.lr=0.05", "trainer.max_epochs=1", "trainer.max_steps=40"),
 }
+
+
+def _films(folder: Path) -> Path:
+    films = folder / "films"
+    if not films.exists():
+        write_films(films)
+    return films
 
 
 @pytest.fixture
@@ -43,6 +62,8 @@ def train(folder: Path, tmp_path: Path) -> Callable[..., Path]:
     def run(*words: str, of: str = "attrec", code: int = 0) -> Path:
         root = tmp_path / str(len(list(tmp_path.iterdir())))
         last = {word.partition("=")[0]: word for word in (*SMALL, *TRAININGS[of], *words)}
+        if last.get("dataset") == "dataset=ml1m":
+            last["dataset.path"] = f"dataset.path={_films(folder)}"
         assert cli.main([*last.values(), f"paths.root={root}", f"paths.cache={folder / 'cache'}"]) == code
         return next((path.parent for path in root.glob("runs/*/*/run.json")), root)
 

@@ -2,6 +2,7 @@
 // for its device runs torch's CPU kernel on the same memory. torch_npu keeps everything else: allocator, storage, views,
 // streams, generators, autocast lists, hooks. Nothing here is evidence about hardware.
 #include <ATen/ATen.h>
+#include <ATen/MemoryOverlap.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/_scaled_dot_product_attention_math.h>
@@ -46,8 +47,10 @@ at::Tensor host_view(const at::Tensor& tensor) {
   return view;
 }
 
-at::Tensor to_device(const at::Tensor& host, c10::Device device) {
-  if (!host.defined()) return host;
+at::Tensor to_device(const at::Tensor& given, c10::Device device) {
+  if (!given.defined()) return given;
+  // A view of an expanded tensor is written out: no copy can go to memory that stands for several elements.
+  const auto host = at::has_internal_overlap(given) == at::MemOverlap::Yes ? given.contiguous() : given;
   c10::DeviceGuard guard(device);
   auto result = at::empty_strided(host.sizes(), host.strides(), host.options().device(device));
   host_view(result).copy_(host);

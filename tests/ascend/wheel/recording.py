@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from films import write_films
+
 from recexp.config import catalogue
 
 from .cache import ROOT, digest, published
@@ -19,7 +21,11 @@ DATASETS = {
     "next_item": "dataset=ml1m_synthetic",
     # So few sessions that slots are left without one within the recorded updates.
     "session": "dataset=rsc15_synthetic dataset.sessions=300 dataset.items=60",
+    # Fields of 3 to 30 ids: of those, quotients and narrow tables take the larger ones.
+    "click": "dataset=criteo_synthetic dataset.impressions=2000 dataset.max_cardinality=30",
 }
+#: A field of several ids beside those of one, and no numbers.
+FILMS = "problem=click dataset=ml1m dataset.path=films dataset.verify=false"
 #: For each model: settings that change which operators it uses, and the precisions in which they are recorded. What
 #: autocast does not reach is the same in all of them; half a width is where Ascend lacks types, bfloat16 most of all.
 VARIANTS = {
@@ -60,6 +66,35 @@ VARIANTS = {
         ),
         ("optim.rows=all trainer.gradient_clip_val=1 trainer.gradient_clip_algorithm=norm", ["bf16"]),
     ],
+    "dlrm": [
+        ("", PRECISIONS),
+        (
+            "model.embedding=qr model.qr_threshold=20 model.arch_interaction_op=cat model.loss=wbce"
+            " model.loss_weights=[1,3] model.loss_threshold=0.001 optim.name=rowwise_adagrad",
+            ["mixed"],
+        ),
+        (
+            "model.embedding=mixed_dim model.md_threshold=20 model.arch_interaction_itself=true model.loss=mse"
+            " optim.name=adagrad trainer.accumulate_grad_batches=2",
+            ["bf16"],
+        ),
+        (f"{FILMS} model.weighted_pooling=learned", ["bf16"]),
+    ],
+    "deepfm": [
+        ("model.bias=true", ["mixed", "bf16"]),
+        (
+            "model.dense=linear model.combine=projection model.batch_norm=true model.dropout_fm=0.1"
+            " model.dropout_deep=0.2 model.l2_scope=batch optim.name=lazy_adam optim.rows=touched",
+            ["bf16"],
+        ),
+    ],
+    "fm": [(f"{FILMS} model.l2_scope=batch model.l2_embedding=0.001", ["mixed"])],
+    "lr": [
+        (
+            "problem=click dataset=ml1m_synthetic dataset.users=60 problem.auc=histogram optim.name=adam optim.rows=all",
+            ["mixed"],
+        )
+    ],
 }
 SMALL = ["trainer.max_steps=8", "dataset.batch_size=128", "trainer.progress=lines", "tracking.backend=off"]
 
@@ -76,8 +111,8 @@ def cells(model: str) -> list[list[str]]:
     for variant, precisions in VARIANTS.get(model, [("", PRECISIONS)]):
         settings = variant.split()
         problem = next((word.partition("=")[2] for word in settings if word.startswith("problem=")), usual)
-        for precision in precisions:
-            found.append([f"model={model}", f"precision={precision}", *DATASETS[problem].split(), *settings])
+        data = [] if any(word.startswith("dataset=") for word in settings) else DATASETS[problem].split()
+        found += [[f"model={model}", f"precision={precision}", *data, *settings] for precision in precisions]
     return found
 
 
@@ -96,7 +131,7 @@ def record(words: list[str], ways: str, variables: dict[str, str], where: str) -
 
     def make(target: Path) -> None:
         work, given, made = target / "work", target / "ways.json", target / "record.json"
-        work.mkdir()
+        write_films(work / "films")
         given.write_text(ways)
         command = [sys.executable, str(HERE / "children" / "record.py"), str(given), str(made)]
         done = subprocess.run(
