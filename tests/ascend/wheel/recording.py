@@ -70,7 +70,8 @@ VARIANTS = {
         ("", PRECISIONS),
         (
             "model.embedding=qr model.qr_threshold=20 model.arch_interaction_op=cat model.loss=wbce"
-            " model.loss_weights=[1,3] model.loss_threshold=0.001 optim.name=rowwise_adagrad",
+            " model.loss_weights=[1,3] model.loss_threshold=0.001 model.batch_norm=true model.dropout_top=0.1"
+            " model.l2_embedding=0.001 model.l2_scope=batch optim.name=rowwise_adagrad",
             ["mixed"],
         ),
         (
@@ -91,7 +92,8 @@ VARIANTS = {
     "fm": [(f"{FILMS} model.l2_scope=batch model.l2_embedding=0.001", ["mixed"])],
     "lr": [
         (
-            "problem=click dataset=ml1m_synthetic dataset.users=60 problem.auc=histogram optim.name=adam optim.rows=all",
+            "problem=click dataset=ml1m_synthetic dataset.users=60 problem.auc=histogram"
+            " optim.name=adam optim.rows=all",
             ["mixed"],
         )
     ],
