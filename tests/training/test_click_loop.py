@@ -99,7 +99,7 @@ def pose(data: Impressions) -> Callable[..., Posed]:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_resume_is_exact_from_every_block(pose: Callable[..., Posed], tmp_path: Path, variant: str) -> None:
-    """Weights, what the optimiser keeps of rows, dropout, the order of rows and the best state go on where they were."""
+    """Weights, what the optimiser keeps of rows, dropout, order of rows and the best state go on where they were."""
     trainer = TrainerSettings(max_epochs=2, updates_per_block=4)
     whole = pose(trainer, variant)
     record, checkpoints = fit(whole, tmp_path / "whole", trainer)
