@@ -79,3 +79,31 @@ def test_pairs_by_brute_force(itself: bool, word: str) -> None:
     upstream = torch.randn_like(expected)
     (own,), (other,) = (torch.autograd.grad(each, vectors, upstream) for each in (value, expected))
     torch.testing.assert_close(own, other)
+
+
+@pytest.mark.parametrize("itself", [False, True])
+def test_half_width_pairs_have_the_gradient_of_the_gather_to_the_last_bit(itself: bool) -> None:
+    """By another way back than the gather's own, which adds at places: not every device can do that in bfloat16."""
+    kernels.choose("plain")
+    torch.manual_seed(2)
+    vectors = torch.randn(3, 6, 4).bfloat16().requires_grad_()
+    row, column = torch.tril_indices(6, 6, 0 if itself else -1)
+    expected = torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1).index_select(1, row * 6 + column)
+    value = pairwise_dots(vectors, itself=itself)
+    assert torch.equal(value, expected)
+    upstream = torch.randn(expected.shape).bfloat16()
+    (own,), (other,) = (torch.autograd.grad(each, vectors, upstream) for each in (value, expected))
+    assert torch.equal(own, other)
+
+
+@pytest.mark.parametrize("word", ["auto", "plain"])
+def test_pairs_are_trained_after_an_evaluation_of_the_same_process(word: str) -> None:
+    """Places of pairs are kept, and tensors made in inference mode cannot be saved for a backward pass."""
+    kernels.choose(word)
+    # A number of vectors that no other test has.
+    vectors = torch.randn(2, 11 if word == "auto" else 12, 3, requires_grad=True)
+    with torch.inference_mode():
+        pairwise_dots(vectors)
+    pairwise_dots(vectors).sum().backward()
+    expected = vectors.detach().sum(1, keepdim=True) - vectors.detach()
+    torch.testing.assert_close(vectors.grad, expected)
