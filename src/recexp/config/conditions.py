@@ -23,7 +23,7 @@ def broken(config: Config, options: schema.Schema, explicit: frozenset[str], fin
         explicit: Keys of the command line.
         findings: Keys in it are not judged again.
     """
-    texts = list(_illegal(config, options, findings))
+    texts = [*_illegal(config, options, findings), *_ends(config, options, findings)]
     return texts + list(_useless(config, options, explicit, findings))
 
 
@@ -51,6 +51,8 @@ def described(key: str, option: schema.Option) -> str:
     for need in dict.fromkeys(option.needed_by.values()):
         users = [user for user, needs in option.needed_by.items() if needs == need]
         parts.append(f"without {need.said(key)} there is no {', '.join(users)}")
+    if option.ends_with is not None:
+        parts.append(f"ends with {_short(str(option.ends_with), section)}")
     parts += [f"also written {_alias(name, kind, key)}" for name, kind in option.aliases.items()]
     return "".join(f"; {part}" for part in parts)
 
@@ -67,6 +69,9 @@ def mistakes(options: schema.Schema, facts: set[str]) -> list[str]:
             found += _foreign(f"{key}: only_with: {other}", other, need.values, options, facts)
             if need.above is not None and (other not in options or options[other].type not in ("int", "float")):
                 found.append(f"{key}: only_with: {other} is no number that could be above {need.above:g}")
+        width = option.ends_with
+        if isinstance(width, str) and (width not in options or options[width].type != "int"):
+            found.append(f"{key}: ends_with: {width} is no whole number")
         for user, need in option.needed_by.items():
             found += [] if user in options else [f"{key}: needed_by: there is no option {user}"]
             found += _foreign(f"{key}: needed_by: {user}", key, need.values, options, facts)
@@ -91,6 +96,18 @@ def _illegal(config: Config, options: schema.Schema, findings: Findings) -> Iter
                 if _typed(held, options.get(other)) == met and any(one not in legal for one in given):
                     words = ", ".join(show(one) for one in legal) + (", or null" if option.nullable else "")
                     yield (f"{key}={show(value)} with {other}={show(met)}: cannot work. With {show(met)}: {words}.")
+
+
+def _ends(config: Config, options: schema.Schema, findings: Findings) -> Iterator[str]:
+    for key, option in options.items():
+        wanted, value = option.ends_with, catalogue.value_at(config, key)
+        if wanted is None or not value or findings.is_bad(key) or findings.is_bad(str(wanted)):
+            continue
+        last = int(value.split("-")[-1]) if isinstance(value, str) else value[-1]
+        needed = catalogue.value_at(config, wanted) if isinstance(wanted, str) else wanted
+        if last != needed:
+            said = f"{wanted}={needed}: make the two equal" if isinstance(wanted, str) else str(needed)
+            yield f"{key}={show(value)} ends with {last}, but has to end with {said}."
 
 
 def _useless(config: Config, options: schema.Schema, explicit: frozenset[str], findings: Findings) -> Iterator[str]:

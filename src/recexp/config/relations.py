@@ -1,4 +1,4 @@
-"""How an option depends on others, as ``_schema_`` writes it: legal_with, only_with, needed_by; and its other names."""
+"""How an option depends on others, as ``_schema_`` writes it: legal_with, only_with, ...; and its other names."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ EXAMPLES = {
     "legal_with": "legal_with: {loss: {bpr: [tanh, relu]}}",
     "only_with": "only_with: {training: [bptt]} or only_with: {samples: {above: 0}}",
     "needed_by": "needed_by: {true: [trainer.monitor]}",
+    "ends_with": "ends_with: 1 or ends_with: width",
     "aliases": f"aliases: {{keep_prob: complement}} (of {', '.join(ALIAS_KINDS)})",
     "otherwise": 'only_with: {...}, otherwise: "what to do instead"',
 }
@@ -58,6 +59,7 @@ def parse(entry: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
         "only_with": _only_with,
         "needed_by": _needed_by,
         "aliases": _aliases,
+        "ends_with": _ends_with,
         "otherwise": _otherwise,
     }
     section = key.rpartition(".")[0]
@@ -127,6 +129,12 @@ def _aliases(node: Any, section: str) -> dict[str, str]:
     if not isinstance(node, Mapping) or not all(kind in ALIAS_KINDS for kind in node.values()):
         return {}
     return {f"{section}.{name}": kind for name, kind in node.items() if "." not in str(name)}
+
+
+def _ends_with(node: Any, section: str) -> int | str | None:
+    if isinstance(node, str):
+        return _full(node, section)
+    return node if isinstance(node, int) and not isinstance(node, bool) else None
 
 
 def _otherwise(node: Any, section: str) -> str:

@@ -44,6 +44,7 @@ class Option:
 
     ``legal_with``: other key -> its value -> what this option may be then (null always may, where it is legal at all).
     ``only_with``: what other keys must be for this option to have an effect; ``otherwise`` says what to do instead.
+    ``ends_with``: what the last element of a list has to be: a number, or the key of the option that says it.
     ``needed_by``: the same, stated by the other side. ``aliases``: other name -> kind of `recexp.config.relations`.
     """
 
@@ -60,6 +61,7 @@ class Option:
     otherwise: str = ""
     needed_by: Mapping[str, Need] = dataclasses.field(default_factory=dict)
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    ends_with: int | str | None = None
 
     def legal(self) -> str:
         """What may be written, in words."""

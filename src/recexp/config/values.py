@@ -33,7 +33,7 @@ def convert(option: Option, value: Any, *, written: str | None = None) -> Any:
         raise IllegalValue(f"no value was given; legal is {option.legal()}.")
     if option.type.startswith("list["):
         joined = option.type.endswith("|str") and not isinstance(value, (list, tuple))
-        return _text(option, value, written) if joined else _convert_list(option, value)
+        return _joined(option, value, written) if joined else _convert_list(option, value)
     if option.type == "dict":
         return _convert_dict(option, value)
     return _convert_scalar(option, option.type, value, written)
@@ -59,6 +59,19 @@ def _convert_list(option: Option, value: Any) -> list[Any]:
         raise IllegalValue(f"at least one is needed; legal is {option.legal()}.")
     kind = option.type.removesuffix("|str")[5:-1]
     return [_convert_scalar(option, kind, element, None) for element in value]
+
+
+def _joined(option: Option, value: Any, written: str | None) -> str:
+    """Numbers joined by dashes, kept as they are written."""
+    text = _text(option, value, written)
+    kind = option.type.removesuffix("|str")[5:-1]
+    for piece in text.split("-"):
+        try:
+            number = {"int": int, "float": float}[kind](piece)
+        except ValueError:
+            raise IllegalValue(f"'{text}' is not {option.legal()}.") from None
+        _in_range(option, number, text)
+    return text
 
 
 def _convert_dict(option: Option, value: Any) -> dict[str, Any]:
