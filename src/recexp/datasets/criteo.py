@@ -127,4 +127,8 @@ def _build(dataset: Mapping[str, Any], places: Places, found: Sequence[TextSourc
     if word not in PRESETS:
         hint = did_you_mean(closest(word, [*PRESETS]))
         raise ConfigError([f"dataset.recipe={word}: there is no such recipe; legal are {', '.join(PRESETS)}.{hint}"])
+    if dataset.get("days") is not None and len(found) > 1:
+        raise ConfigError([
+            f"dataset.days={dataset['days']} has no effect: each of the {len(found)} files is a day. Leave it out."
+        ])  # fmt: skip
     return Build(found, FORMAT, recipe_of(dataset, PRESETS[word]), Policy.of(dataset), places.progress)

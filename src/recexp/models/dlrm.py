@@ -105,6 +105,10 @@ class DLRM(nn.Module):
         )
         top = top_widths("model.arch_mlp_top", arch_mlp_top, entered, wrong)
         self.loss_weights = class_weights("model.loss_weights", loss_weights, wrong)
+        if pooling != "sum" and all(field.slots == 1 for field in sizes.fields):
+            wrong.append(
+                f"model.pooling={pooling} has no effect: no field of the data has several values. Leave it out."
+            )
         if embedding == "qr" and qr_operation == "concat" and dim % 2:
             wrong.append(ODD_WIDTH.format(dim=dim))
         if wrong:

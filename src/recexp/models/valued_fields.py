@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from recexp.errors import ConfigError
 from recexp.models.field_tables import FieldTables
 from recexp.models.fm_terms import fm_terms, pair_products
 
@@ -82,8 +83,16 @@ class FirstAndSecondOrder(nn.Module):
             l2_embedding: The same on the vectors.
             l2_scope: A word of ``L2_SCOPES``.
             with_dense: Whether dense numbers have weights and vectors, too.
+
+        Raises:
+            ConfigError: a scope of no penalty.
         """
         super().__init__()
+        if l2_scope == "batch" and not (l2_linear or l2_embedding):
+            raise ConfigError([
+                "model.l2_scope=batch has no effect without a penalty: set model.l2_linear or model.l2_embedding, or "
+                "leave it out."
+            ])  # fmt: skip
         self.l2_linear, self.l2_embedding, self.l2_scope = l2_linear, l2_embedding, l2_scope
         joint = l2_linear == l2_embedding
         self.linear = None if joint else ValuedFields(sizes, 1, with_dense=with_dense)
