@@ -28,7 +28,7 @@ from recexp.problems.module import Clip, StepSettings
 from recexp.problems.posed import Posed
 from recexp.training.checkpoint_io import AtomicCheckpointIO
 from recexp.training.memory import assert_room
-from recexp.training.optimizers import make_optimizer
+from recexp.training.optimizers import assert_penalties, make_optimizer
 
 Notify = Callable[[str, int, int | None], None]
 _MODEL_FACTS = {"name", "problems", "feed", "_target_", "blocks"}
@@ -120,6 +120,8 @@ def open_session(config: Mapping[str, Any], settings: Settings, device: Device, 
         return built
 
     posed: Posed = pose(config, events, trainer=settings.trainer, step=step, make_network=network)
+    # Before a run is recorded; the optimiser itself is made when the training begins.
+    assert_penalties(posed.module.parameter_groups(), settings.optim)
     session.append(Session(config, settings, device, policy, events, posed))
     return session[0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -42,9 +42,7 @@ def make_optimizer(settings: OptimSettings, total_updates: int | None, *, kernel
     ways = {"fused": kernels == "fused", "foreach": kernels == "foreach"}
 
     def make(groups: list[dict[str, Any]]) -> tuple[Optimizer, LambdaLR | None]:
-        problems = [text for group in groups if (text := _penalty_problem(group, settings))]
-        if problems:
-            raise ConfigError(sorted(set(problems)))
+        assert_penalties(groups, settings)
         prepared = [
             {
                 "params": group["params"],
@@ -60,7 +58,18 @@ def make_optimizer(settings: OptimSettings, total_updates: int | None, *, kernel
     return make
 
 
-def _penalty_problem(group: dict[str, Any], settings: OptimSettings) -> str | None:
+def assert_penalties(groups: Sequence[Mapping[str, Any]], settings: OptimSettings) -> None:
+    """Compare the penalties of parameter groups with the rows that are updated.
+
+    Raises:
+        ConfigError: they contradict each other.
+    """
+    problems = [text for group in groups if (text := _penalty_problem(group, settings))]
+    if problems:
+        raise ConfigError(sorted(set(problems)))
+
+
+def _penalty_problem(group: Mapping[str, Any], settings: OptimSettings) -> str | None:
     """Why a group's penalty does not go with the rows that are updated."""
     l2, rows = group.get("l2", 0.0), group.get("l2_rows", "all")
     if rows not in ("all", "touched"):
@@ -69,14 +78,14 @@ def _penalty_problem(group: dict[str, Any], settings: OptimSettings) -> str | No
         return None
     if settings.rows == "touched" and ((l2 and rows == "all") or settings.weight_decay):
         return (
-            "optim.rows=touched: the model's penalty "
-            f"(l2, here {l2 or settings.weight_decay / 2:g}) moves every row at every update. "
-            "Set the model's l2 options to 0, or optim.rows=all."
+            f"optim.rows=touched: the model's penalty ({l2 or settings.weight_decay / 2:g} times the squares) moves "
+            "every row at every update. Set the model's l2 options to 0, let the penalty be that of looked-up rows "
+            "(model.l2_scope=batch, where there is such an option), or set optim.rows=all."
         )
     if settings.rows == "all" and l2 and rows == "touched":
         return (
-            f"optim.rows=all: the model's penalty (l2, here {l2:g}) is that of looked-up rows alone, but every row is "
-            "visited. Choose optim.rows=touched, or let the model's penalty be that of all rows."
+            f"optim.rows=all: the model's penalty ({l2:g} times the squares) is that of looked-up rows alone, but "
+            "every row is visited. Choose optim.rows=touched, or let the model's penalty be that of all rows."
         )
     return None
 
