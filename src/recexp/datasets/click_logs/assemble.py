@@ -22,7 +22,7 @@ from recexp.datasets.click_logs.recipe import Recipe
 from recexp.datasets.click_logs.split import TEST, TRAIN, VAL
 from recexp.datasets.impression_store import MEMBERS, ROWS, describe, sum_of
 from recexp.datasets.parallel import in_order
-from recexp.storage.atomic import explain_full_disk, write_json
+from recexp.storage.atomic import explain_full_disk, remove, sync_directory, write_json
 from recexp.storage.download import Progress
 
 _MARK, _MARK_EVERY = "written.json", 16
@@ -123,6 +123,8 @@ class Assembly:
         rows = int(counts.sum())
         width = self.chunks[0].numbers if self.has_dense else 0
         begin = _written(folder)
+        if not begin:
+            _forget(folder)
         files = {
             "label": RowFile(folder / "label.npy", np.uint8, (rows,)),
             "dense": RowFile(folder / "dense.npy", np.float32, (rows, width)),
@@ -180,6 +182,14 @@ class Assembly:
 def _of_part(array: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     """Rows of an array; all of them are not copied."""
     return array if len(rows) == len(array) else array.take(rows, axis=0)
+
+
+def _forget(folder: Path) -> None:
+    """Remove what is there, the mark first: it may speak of arrays that were moved, and is no word on new ones."""
+    remove(folder / _MARK)
+    sync_directory(folder)
+    for name in MEMBERS:
+        remove(folder / f"{name}.npy")
 
 
 def _written(folder: Path) -> int:

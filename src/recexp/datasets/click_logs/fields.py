@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -151,8 +151,9 @@ def _load(folder: Path, place: int, rows: int) -> NumberedField | None:
     codes = folder / f"{place}.codes"
     with suppress(OSError, ValueError, KeyError, TypeError):
         held = json.loads((folder / f"{place}.json").read_text("utf-8"))
-        if codes.stat().st_size == 4 * rows:
-            return NumberedField(codes, folder / f"{place}.ids", held["size"], held["rare"])
+        id_of = folder / f"{place}.ids"
+        if codes.stat().st_size == 4 * rows and id_of.stat().st_size == 4 * (held["values"] + 1):
+            return NumberedField(codes, id_of, held["size"], held["rare"])
     return None
 
 
@@ -174,14 +175,21 @@ def _number(
             fitted = codes[parts.fitted(first, chunk.rows, recipe)]
             np.add.at(counts, fitted[fitted >= 0], 1)
             sink.write(codes.data)
-        sink.flush()
-        os.fsync(sink.fileno())  # the mark must not outlive what it speaks of
+        _to_disk(sink)
     counts = counts[: len(numbering)]
     id_of, size = ids_of(counts, recipe)
-    np.append(id_of, np.int32(0)).tofile(folder / f"{place}.ids")
+    with (folder / f"{place}.ids").open("wb") as sink:
+        sink.write(np.append(id_of, np.int32(0)).data)
+        _to_disk(sink)
     rare = int((id_of == 0).sum()) if recipe.has_rare else 0
-    write_json(folder / f"{place}.json", {"size": size, "rare": rare})
+    write_json(folder / f"{place}.json", {"size": size, "rare": rare, "values": len(id_of)})
     return NumberedField(folder / f"{place}.codes", folder / f"{place}.ids", size, rare)
+
+
+def _to_disk(sink: IO[bytes]) -> None:
+    """The mark must not outlive what it speaks of."""
+    sink.flush()
+    os.fsync(sink.fileno())
 
 
 def ids_of(counts: _Ints, recipe: Recipe) -> tuple[npt.NDArray[np.int32], int]:
