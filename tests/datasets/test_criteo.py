@@ -327,3 +327,30 @@ def test_what_is_not_there_says_how_to_go_on(tmp_path: Path, make: Make) -> None
     (tmp_path / "few.txt").write_text("\n".join(lines_of(3)) + "\n")
     with pytest.raises(DataError, match="leave the part"):
         make(tmp_path / "few.txt")
+
+
+def test_another_archive_than_the_published_one_is_refused_and_nothing_of_it_stays(
+    tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = {"served": lines_of(30, seed=1)}
+
+    def fake(url: str, target: Path, *rest: object, **named: object) -> None:
+        text = ("\n".join(lines["served"]) + "\n").encode()
+        with tarfile.open(target, "w:gz") as archive:
+            held = tarfile.TarInfo("dac/train.txt")
+            held.size = len(text)
+            archive.addfile(held, io.BytesIO(text))
+
+    monkeypatch.setattr("recexp.datasets.fetch.download", fake)
+    monkeypatch.setattr("recexp.datasets.criteo.LINES", 40)
+    with pytest.raises(DataError, match="30 lines; the published file has 40"):
+        make(None, days=2)
+    with pytest.raises(DataError, match="30 lines"):  # also the second time
+        make(None, days=2)
+    lines["served"] = lines_of(40, seed=2)
+    (archive,) = tmp_path.glob("cache/downloads/*.tar.gz")
+    archive.unlink()
+    found = make(None, days=2)
+    own = tmp_path / "own.txt"
+    own.write_text("\n".join(lines["served"]) + "\n")
+    assert arrays(found) == arrays(make(own, days=2))

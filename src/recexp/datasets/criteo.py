@@ -6,7 +6,6 @@ Who has files in their format (a generator, say) calls ``recording(dataset, plac
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from recexp.datasets.fetch import Release, fetch
 from recexp.datasets.malformed import Policy
 from recexp.datasets.places import Places
 from recexp.datasets.table import ImpressionRecording, WrittenImpressions
-from recexp.errors import ConfigError
+from recexp.errors import ConfigError, DataError
 from recexp.storage.archive import find_file
 from recexp.storage.checksum import sha256_json
 
@@ -50,7 +49,6 @@ RELEASE = Release(
     sha256=None,
     otherwise="use generated lines in this format: dataset=criteo_synthetic",
 )
-_log = logging.getLogger(__name__)
 
 
 def read(dataset: Mapping[str, Any], places: Places) -> ImpressionRecording:
@@ -78,10 +76,10 @@ def read(dataset: Mapping[str, Any], places: Places) -> ImpressionRecording:
         name, size = find_file(archive, NAMES.file) or (NAMES.file, 0)
         written = _build(dataset, places, [TextSource(archive, name, size)]).write(folder, workspace)
         if written.rows_read != LINES:
-            _log.warning(
-                "%s: %s lines, the published file has %s: it is incomplete or another one. Delete it to fetch it again",
-                archive, f"{written.rows_read:,}", f"{LINES:,}",
-            )  # fmt: skip
+            raise DataError(
+                f"{archive}: {written.rows_read:,} lines; the published file has {LINES:,}. Delete the archive, so that "
+                f"it is fetched again, or name it, or your own copy, with dataset.path=FILE."
+            )
         return dataclasses.replace(written, origin=origin)
 
     return dataclasses.replace(recording, write=write)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from recexp.datasets.impressions import PARTS, Field
 from recexp.datasets.malformed import Policy
 from recexp.datasets.table import WrittenImpressions
 from recexp.errors import DataError
-from recexp.storage.atomic import atomic_file
+from recexp.storage.atomic import atomic_file, remove, write_json
 from recexp.storage.download import Progress
 
 BUILD = 1
@@ -92,6 +94,7 @@ class Build:
                 the split without rows.
             OSError: the disk refuses.
         """
+        _forget_others(self.sources, workspace)
         parsing = Parsing(
             self.format.layout, self.policy, workspace / f"chunks-{self.chunk_bytes}", self.chunk_bytes, self.workers,
             self.progress,
@@ -172,3 +175,14 @@ class Build:
 
     def _origin(self) -> str:
         return " + ".join(str(source) for source in self.sources)
+
+
+def _forget_others(sources: Sequence[TextSource], workspace: Path) -> None:
+    """Empty a workspace unless it is of these very files: an archive may have been fetched anew meanwhile."""
+    known, mark = [source.identity() for source in sources], workspace / "sources.json"
+    with suppress(OSError, ValueError):
+        if json.loads(mark.read_text("utf-8")) == known:
+            return
+    for path in workspace.iterdir():
+        remove(path)
+    write_json(mark, known)
