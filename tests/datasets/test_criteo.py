@@ -343,7 +343,7 @@ def test_another_archive_than_the_published_one_is_refused_and_nothing_of_it_sta
 
     monkeypatch.setattr("recexp.datasets.fetch.download", fake)
     monkeypatch.setattr("recexp.datasets.criteo.LINES", 40)
-    with pytest.raises(DataError, match="30 lines; the published file has 40"):
+    with pytest.raises(DataError, match="30 lines; the published one has 40"):
         make(None, days=2)
     with pytest.raises(DataError, match="30 lines"):  # also the second time
         make(None, days=2)

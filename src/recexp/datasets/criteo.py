@@ -77,8 +77,8 @@ def read(dataset: Mapping[str, Any], places: Places) -> ImpressionRecording:
         written = _build(dataset, places, [TextSource(archive, name, size)]).write(folder, workspace)
         if written.rows_read != LINES:
             raise DataError(
-                f"{archive}: {written.rows_read:,} lines; the published file has {LINES:,}. Delete the archive, so that "
-                f"it is fetched again, or name it, or your own copy, with dataset.path=FILE."
+                f"{archive}: {written.rows_read:,} lines; the published one has {LINES:,}. Delete the archive, so that "
+                "it is fetched again, or name it, or your own copy, with dataset.path=FILE."
             )
         return dataclasses.replace(written, origin=origin)
 
