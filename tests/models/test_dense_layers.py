@@ -73,3 +73,18 @@ def test_initial_values() -> None:
     layers.initialise(weight_std=0.3, bias_std=0.0)
     assert float(layers.weights[1].detach().std()) == pytest.approx(0.3, rel=0.02)
     assert not layers.biases[0].any()
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_row_alone_is_normalised_by_what_others_were(rows: int) -> None:
+    """The last batch of an epoch, or a process's share of it, may be that small."""
+    torch.manual_seed(0)
+    layers = DenseLayers([5, 4, 1], last_relu=False, batch_norm=True)
+    layers.initialise()
+    layers(torch.randn(30, 5) + 3)
+    before = {name: value.clone() for name, value in layers.state_dict().items()}
+    x = torch.randn(rows, 5)
+    found = layers.train()(x)
+    found.sum().backward()
+    torch.testing.assert_close(layers.state_dict(), before)
+    torch.testing.assert_close(found, layers.eval()(x))

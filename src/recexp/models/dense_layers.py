@@ -23,7 +23,7 @@ class DenseLayers(nn.Module):
         Args:
             widths: Of the input and of each layer's output.
             last_relu: Whether the last layer is like the others, or gives what is linear.
-            batch_norm: Normalise before each ReLU.
+            batch_norm: Normalise before each ReLU; a batch of one row by the running mean and variance, which then stay.
             dropout: Drop probability after each ReLU.
         """
         super().__init__()
@@ -55,6 +55,18 @@ class DenseLayers(nn.Module):
         for n, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = functional.linear(x, weight, bias)
             if n < activated:
-                x = x if self.norms is None else self.norms[n](x)
+                x = self._normalised(x, n)
                 x = functional.dropout(functional.relu(x), dropout)
         return x
+
+    def _normalised(self, x: Tensor, layer: int) -> Tensor:
+        if self.norms is None:
+            return x
+        norm = self.norms[layer]
+        assert isinstance(norm, nn.BatchNorm1d)
+        if self.training and len(x) < 2:
+            # A row alone has no variance; torch would end the training at the last batch of an epoch.
+            mean, variance = norm.running_mean, norm.running_var
+            return functional.batch_norm(x, mean, variance, norm.weight, norm.bias, eps=norm.eps)
+        normalised: Tensor = norm(x)
+        return normalised
