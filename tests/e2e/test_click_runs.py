@@ -124,6 +124,18 @@ def test_a_training_is_made_longer(recexp: InProcess) -> None:
     assert same(weights(recexp.runs()[1]), weights(run))
 
 
+def test_what_is_no_part_of_a_result_changes_no_weight(trained: tuple[InProcess, Done], recexp: InProcess) -> None:
+    (usual,) = trained[0].runs()
+    words = ["log_level=debug", "trainer.updates_per_block=1", "trainer.checkpoint_every_n_steps=2"]
+    recexp.run(*PLAIN, *words, "dataset.eval_batch_size=7", "device.threads=2")
+    (run,) = recexp.runs()
+    assert run.parent.name == usual.parent.name
+    assert same(weights(run), weights(usual))
+    assert losses(run) == losses(usual)
+    # Products of 7 rows and of 512 are rounded differently.
+    assert measured(run) == pytest.approx(measured(usual), rel=1e-6)
+
+
 def test_a_sweep_trains_each_choice(recexp: InProcess) -> None:
     recexp.run("-m", *PLAIN, "optim.lr=0.1,0.2", "model.arch_interaction_op=dot,cat")
     found = [json.loads((run / "run.json").read_text()) for run in recexp.runs()]
