@@ -18,7 +18,7 @@ from recexp.datasets.events import DataMeta, Events
 from recexp.datasets.impressions import Impressions
 from recexp.datasets.malformed import Policy
 from recexp.datasets.places import Places, cache_folder, data_folder
-from recexp.datasets.table import ImpressionRecording, LargeRecording, Recording
+from recexp.datasets.table import ImpressionRecording, LargeRecording, Recording, Written, WrittenImpressions
 from recexp.errors import DataError
 from recexp.storage.atomic import remove, sweep_orphans
 from recexp.storage.checksum import sha256_json
@@ -145,17 +145,7 @@ def _build_small(dataset: Mapping[str, Any], recording: Recording, folder: Path)
 def _build_large(dataset: Mapping[str, Any], recording: LargeRecording, folder: Path) -> tuple[DataMeta, int]:
     with store.building(folder) as temp:
         written = recording.write(temp)
-        meta = DataMeta(
-            name=str(dataset["name"]),
-            fingerprint=store.fingerprint_of(written.stated),
-            licence=str(dataset.get("licence", "")),
-            origin=written.origin,
-            synthetic=recording.synthetic,
-            rows_read=written.rows_read,
-            malformed=written.malformed,
-            verified=written.verified,
-            left_out=written.left_out,
-        )
+        meta = _meta(dataset, recording, written, store.fingerprint_of(written.stated))
         store.write_meta(temp, written.stated, written.num_users, written.num_items, meta)
     return meta, int(written.stated["user"]["shape"][0])
 
@@ -172,22 +162,30 @@ def _build_impressions(
     os.utime(workspace)
     with store.building(folder) as temp:
         written = recording.write(temp, workspace)
-        meta = DataMeta(
-            name=str(dataset["name"]),
-            fingerprint=impression_store.fingerprint_of(
-                written.stated, written.fields, written.dense_names, written.bounds
-            ),
-            licence=str(dataset.get("licence", "")),
-            origin=written.origin,
-            synthetic=recording.synthetic,
-            rows_read=written.rows_read,
-            malformed=written.malformed,
-            verified=written.verified,
-            left_out=written.left_out,
-        )
+        parts = (written.stated, written.fields, written.dense_names, written.bounds)
+        meta = _meta(dataset, recording, written, impression_store.fingerprint_of(*parts))
         impression_store.write_meta(temp, written, meta)
     remove(workspace)
     return meta, written.bounds[-1]
+
+
+def _meta(
+    dataset: Mapping[str, Any],
+    recording: LargeRecording | ImpressionRecording,
+    written: Written | WrittenImpressions,
+    fingerprint: str,
+) -> DataMeta:
+    return DataMeta(
+        name=str(dataset["name"]),
+        fingerprint=fingerprint,
+        licence=str(dataset.get("licence", "")),
+        origin=written.origin,
+        synthetic=recording.synthetic,
+        rows_read=written.rows_read,
+        malformed=written.malformed,
+        verified=written.verified,
+        left_out=written.left_out,
+    )
 
 
 def _explain(error: OSError, cache: Path) -> str:
