@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from recexp.config.settings import OptimSettings, TrainerSettings
 from recexp.datasets.events import DataMeta
 from recexp.datasets.impressions import Field, Impressions
-from recexp.errors import ConfigError
+from recexp.errors import ConfigError, DataError
 from recexp.problems.click import ClickBatch, ClickSizes
 from recexp.problems.click_build import base_rate_floor, build
 from recexp.problems.module import StepSettings
@@ -159,3 +159,11 @@ def test_a_training_part_of_one_class_has_a_floor(data: Impressions) -> None:
     label = data.label.copy()
     label[:2000] = 0
     assert base_rate_floor(dataclasses.replace(data, label=label))["accuracy"] == pytest.approx(1 - label[2500:].mean())
+
+
+@pytest.mark.parametrize(("label", "words"), [(0, "none of its 2,000"), (1, "all of its 2,000")])
+def test_training_rows_of_one_label_are_refused(data: Impressions, label: int, words: str) -> None:
+    labels = data.label.copy()
+    labels[:2000] = label
+    with pytest.raises(DataError, match=f"dataset=handmade: {words} training rows are clicks"):
+        posed(dataclasses.replace(data, label=labels), config())

@@ -23,7 +23,7 @@ class DenseLayers(nn.Module):
         Args:
             widths: Of the input and of each layer's output.
             last_relu: Whether the last layer is like the others, or gives what is linear.
-            batch_norm: Normalise before each ReLU; a batch of one row by the running mean and variance, which then stay.
+            batch_norm: Normalise before each ReLU; a row alone by the running mean and variance, which then stay.
             dropout: Drop probability after each ReLU.
         """
         super().__init__()

@@ -10,7 +10,7 @@ import torch
 
 from recexp.config.settings import TrainerSettings
 from recexp.datasets.impressions import Impressions
-from recexp.errors import ConfigError
+from recexp.errors import ConfigError, DataError
 from recexp.metrics.clicks import ClickMetrics
 from recexp.problems.click import ClickBatch, ClickModule, ClickNetwork, ClickSizes
 from recexp.problems.click_feed import ClickFeed, ClickLoader, PlacedRows
@@ -43,12 +43,14 @@ def build(
 
     Raises:
         ConfigError: The data and the options leave nothing to train or to test on.
+        DataError: The training rows have one label.
     """
     options, word = config["problem"], config["dataset"]["name"]
     empty = [part for part in ("train", "test") if not len(data.label[data.part(part)])]
     if empty:
         counts = ", ".join(f"{part} {len(data.label[data.part(part)]):,}" for part in ("train", "val", "test"))
         raise ConfigError([f"dataset={word}: no rows for {' and '.join(empty)} (rows: {counts}). Change its split."])
+    _assert_both_labels(data, word)
     network = cast(ClickNetwork, make_network(sizes=ClickSizes(data.fields, data.dense.shape[1])))
     parts = ClickData(
         data,
@@ -75,6 +77,16 @@ def build(
         updates=parts.plan.updates,
         validates=validates,
     )
+
+
+def _assert_both_labels(data: Impressions, word: str) -> None:
+    label = data.label[data.part("train")]
+    if label.min() == label.max():
+        raise DataError(
+            f"dataset={word}: {'all' if label[0] else 'none'} of its {len(label):,} training rows are clicks, and from "
+            "equal labels nothing can be learned. Look at the labels of the source, or at dataset.negative_subsampling "
+            "where it is set."
+        )
 
 
 def _feed(rows: PlacedRows, config: Mapping[str, Any], trainer: TrainerSettings) -> ClickFeed:
