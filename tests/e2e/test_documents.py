@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import host_npu
@@ -19,6 +19,8 @@ from whole_commands import Recexp
 from recexp.config import catalogue, location, reference
 from recexp.config.compose import compose_all
 from recexp.config.words import long_form
+from recexp.datasets import criteo_generator
+from recexp.datasets.criteo_generator import Plan
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -175,6 +177,10 @@ def run_small(recexp: Recexp, command: Command) -> None:
         recexp.run("task=rank_table", "task.chip_addresses=[192.168.1.1]", f"task.path={name}")
     if dataset == "interactions":
         generate(recexp, given)
+    if dataset == "criteo" and "dataset.path" in given:
+        # As many lines as the recipes' blocks of 1,000 need.
+        plan = Plan(rows=30_000, max_cardinality=200, structure=1.0, seed=1)
+        criteo_generator.write(recexp.folder / given["dataset.path"], **asdict(plan))
     more = dict(SMALLER) if device in ("cpu", "npu") else {**SMALLER, "device": "cpu"}
     if device == "npu":
         del more["device.threads"]
