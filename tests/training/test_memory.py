@@ -71,4 +71,16 @@ def test_the_refusal_shows_the_arithmetic() -> None:
     with pytest.raises(DeviceError, match="the host"):
         assert_room(lambda: nn.Embedding(1 << 24, 16), settings, free=None, host=1 << 20, where="npu:0")
     touched = OptimSettings(name="sgd", rows="touched")
-    assert_room(lambda: nn.Embedding(1 << 24, 16), touched, free=2 << 30, host=100 << 30, where="npu:0")
+    assert_room(lambda: nn.Embedding(1 << 24, 16), touched, free=(1 << 30) + 1, host=100 << 30, where="cpu")
+
+
+def test_where_rows_are_visited_alone_others_may_need_the_gradient_whole() -> None:
+    """Devices other than a processor, several processes, clipping."""
+    touched = OptimSettings(name="sgd", rows="touched")
+    with pytest.raises(
+        DeviceError, match=r"weights 1\.00 GiB .* \+ their gradients 1\.00 GiB = 2\.00 GiB, and cuda:0 has"
+    ):
+        assert_room(
+            lambda: nn.Embedding(1 << 24, 16), touched, free=(2 << 30) - 1, host=100 << 30, where="cuda:0",
+            row_gradients=False,
+        )  # fmt: skip

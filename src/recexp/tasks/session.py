@@ -114,7 +114,9 @@ def open_session(config: Mapping[str, Any], settings: Settings, device: Device, 
             return made
 
         free, where = device.free_memory_bytes(), str(device.root)
-        assert_room(build, settings.optim, free=free, host=memory_bytes()[1], where=where)
+        # Others have to see a table's gradient whole: ``models.tables``.
+        alone = device.kind == "cpu" and device.count == 1 and step.clip is None and settings.trainer.kernels == "auto"
+        assert_room(build, settings.optim, free=free, host=memory_bytes()[1], where=where, row_gradients=alone)
         built = build()
         keep_float32(built, policy.fp32_blocks, config["model"].get("blocks") or ())
         return built

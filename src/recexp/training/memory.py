@@ -47,10 +47,13 @@ def gib(size: int) -> str:
     return f"{size / 2**30:.2f} GiB" if size >= 2**30 // 100 else f"{size / 2**20:.2f} MiB"
 
 
-def needed(make: Callable[[], nn.Module], optim: OptimSettings) -> Needed:
+def needed(make: Callable[[], nn.Module], optim: OptimSettings, *, row_gradients: bool = True) -> Needed:
     """What the network of ``make`` needs, without allocating it and without drawing a random number.
 
-    Gradients of tables whose rows are visited alone are not counted: they need not be whole.
+    Args:
+        make: Builds the network.
+        optim: The optimiser's settings.
+        row_gradients: Where rows are visited alone, gradients of tables are rows, too, and are not counted.
     """
     state = torch.get_rng_state()
     with torch.device("meta"):
@@ -60,15 +63,21 @@ def needed(make: Callable[[], nn.Module], optim: OptimSettings) -> Needed:
     named = {id(p): (name, p) for name, p in reversed(list(network.named_parameters(remove_duplicate=False)))}
     sizes = sorted(((p.numel() * p.element_size(), name, p) for name, p in named.values()), key=lambda one: -one[0])
     weights = sum(size for size, _, _ in sizes)
-    touched = optim.rows == "touched"
-    gradients = sum(size for size, _, p in sizes if not (touched and p.dim() == 2))
+    rows = row_gradients and optim.rows == "touched"
+    gradients = sum(size for size, _, p in sizes if not (rows and p.dim() == 2))
     states = STATES[optim.name] + bool(optim.momentum)
     largest = [f"{name} {' x '.join(f'{n:,}' for n in p.shape)}" for _, name, p in sizes[:_LISTED]]
     return Needed(weights, gradients, states * weights, tuple(largest))
 
 
 def assert_room(
-    make: Callable[[], nn.Module], optim: OptimSettings, *, free: int | None, host: int, where: str
+    make: Callable[[], nn.Module],
+    optim: OptimSettings,
+    *,
+    free: int | None,
+    host: int,
+    where: str,
+    row_gradients: bool = True,
 ) -> None:
     """Refuse a training that cannot fit.
 
@@ -78,11 +87,12 @@ def assert_room(
         free: Bytes that are free on the device; None where it does not tell.
         host: Bytes that are free on the host, where the network is built first.
         where: The device, for people.
+        row_gradients: As in :func:`needed`.
 
     Raises:
         DeviceError: With the arithmetic and the ways out.
     """
-    need = needed(make, optim)
+    need = needed(make, optim, row_gradients=row_gradients)
     if free is not None and need.total > free:
         lacking, place = free, where
     elif need.weights > host:
@@ -92,5 +102,5 @@ def assert_room(
     raise DeviceError(
         f"The model does not fit: {need.said(optim.name)}, and {place} has {gib(lacking)} free. Make the embeddings "
         "narrower or their vocabularies smaller, take an optimiser that keeps less (optim.name=sgd or rowwise_adagrad, "
-        "optim.rows=touched), or train on a device with more memory; several devices hold a copy each."
+        "optim.rows=touched on one processor), or train on a device with more memory; several devices hold a copy each."
     )
