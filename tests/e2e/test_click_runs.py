@@ -124,6 +124,15 @@ def test_a_training_is_made_longer(recexp: InProcess) -> None:
     assert same(weights(recexp.runs()[1]), weights(run))
 
 
+def test_a_training_that_a_limit_ended_within_an_epoch_is_not_made_longer(recexp: InProcess) -> None:
+    """It would train nothing, or skip the rest of the epoch."""
+    recexp.run(*PLAIN, "trainer.max_steps=3")
+    run = next((recexp.folder / "runs").glob("*/001"))
+    done = recexp.run(*PLAIN, "trainer.max_steps=6", f"resume={run}", code=2)
+    assert "trainer.max_steps=3, within an epoch of" in done.err
+    assert "resume=false" in done.err
+
+
 def test_what_is_no_part_of_a_result_changes_no_weight(trained: tuple[InProcess, Done], recexp: InProcess) -> None:
     (usual,) = trained[0].runs()
     words = ["log_level=debug", "trainer.updates_per_block=1", "trainer.checkpoint_every_n_steps=2"]

@@ -16,6 +16,7 @@ from recexp.tasks import command, lineage
 from recexp.tasks.difference import EXTENSIBLE, differing, flatten, is_place
 from recexp.tracking import run_directory
 from recexp.tracking.names import scrubbed
+from recexp.training import checkpoint_file
 from recexp.training.checkpoints import newest
 
 _log = logging.getLogger(__name__)
@@ -41,7 +42,12 @@ class Start:
 
 
 def find_start(
-    config: Mapping[str, Any], settings: Settings, identify: Callable[[Mapping[str, Any]], str], kind: str
+    config: Mapping[str, Any],
+    settings: Settings,
+    identify: Callable[[Mapping[str, Any]], str],
+    kind: str,
+    *,
+    updates: int,
 ) -> Start:
     """Follow ``resume``: ``false``, ``true``, or the run that it names.
 
@@ -50,9 +56,10 @@ def find_start(
         settings: The same, typed.
         identify: The identity of a configuration with the present data.
         kind: Of the device that this process has, which ``device=auto`` does not say.
+        updates: Of an epoch.
 
     Raises:
-        ConfigError: It names no run, or one of another configuration.
+        ConfigError: It names no run, one of another configuration, or one that ended where it cannot be lengthened.
         CheckpointError: All of the run's checkpoints are damaged.
     """
     root, identity = Path(settings.paths.root).absolute(), identify(config)
@@ -81,6 +88,8 @@ def find_start(
     if same and before == kind:
         identity = state.identity or identity
     else:
+        if checkpoint is not None:
+            _check_end(directory, checkpoint, settings, updates)
         identity = lineage.extend(directory, config, identity, checkpoint, kind)
         write_json(directory / lineage.CONFIG_FILE, scrubbed(config))
     _log.info("going on with %s from %s", directory, checkpoint.name if checkpoint else "its beginning")
@@ -116,6 +125,23 @@ def _check_same(
     if changed:
         old, new = flatten(then), flatten(config)
         raise ConfigError([_changed(directory, key, old.get(key), new.get(key)) for key in changed])
+
+
+def _check_end(directory: Path, checkpoint: Path, settings: Settings, updates: int) -> None:
+    """Lightning takes an epoch that a limit has cut short for a whole one, and would leave its rest out."""
+    then = json.loads((directory / lineage.CONFIG_FILE).read_text("utf-8"))["trainer"]["max_steps"]
+    longer = then is not None and (settings.trainer.max_steps or then + 1) > then
+    if longer and then % updates and int(checkpoint_file.load(checkpoint)["global_step"]) == then:
+        whole = then // updates * updates
+        earlier = f"{whole:,} or " if whole else ""
+        raise ConfigError(
+            [
+                f"resume={directory}: that run ended at its limit trainer.max_steps={then}, within an epoch of "
+                f"{updates:,} updates, and cannot go on from there as if it had not. Start afresh with resume=false; a "
+                f"run that ends with an epoch (trainer.max_steps={earlier}{whole + updates:,}, or trainer.max_epochs) "
+                "can be lengthened."
+            ]
+        )
 
 
 def _changed(directory: Path, key: str, then: Any, now: Any) -> str:

@@ -64,7 +64,13 @@ def _run_session(session: Session, root: Path, display: Progress, request: StopR
         _fit(session, Start(directory, checkpoint=checkpoint), Silent(), display, request)
         return None
     fingerprint = session.events.meta.fingerprint
-    start = find_start(session.config, settings, lambda one: identity(one, fingerprint), session.device.kind)
+    start = find_start(
+        session.config,
+        settings,
+        lambda one: identity(one, fingerprint),
+        session.device.kind,
+        updates=session.posed.updates,
+    )
     if start.finished:
         _log.info("this run is finished: %s", start.directory)
         return result.show_again(start.directory)
