@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from recexp.datasets import impression_store as store
@@ -136,3 +137,21 @@ def test_other_damage(impressions: Impressions, tmp_path: Path) -> None:
     meta.write_text(json.dumps({**content, "bounds": [0, 300, 200, 500]}))
     assert store.load(tmp_path / "bounds") is None
     assert store.load(tmp_path / "nothing") is None
+
+
+def test_an_array_may_be_larger_than_the_memory(tmp_path: Path) -> None:
+    """Mapped, it takes none; a file with a hole stands for the logs of weeks."""
+    rows = (psutil.virtual_memory().total + psutil.swap_memory().total) // 8
+    path = tmp_path / "ids.npy"
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_2_0(stream, {"descr": "<i4", "fortran_order": False, "shape": (rows, 3)})
+        size = stream.tell() + 12 * rows
+        try:
+            stream.truncate(size)
+        except OSError:
+            pytest.skip("the file system takes no file of that size")
+    ids = store._open(tmp_path, "ids", {"bytes": size, "dtype": "<i4", "shape": [rows, 3]})
+    assert ids.shape == (rows, 3)
+    ids[0], ids[-1] = (1, 2, 3), 4
+    assert ids[0].tolist() == [1, 2, 3]
+    assert not np.load(path, mmap_mode="r")[[0, -1]].any()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
+import mmap
+import platform
+import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +32,8 @@ ROWS = 1 << 16
 """The sum of an array is the sha256 of the sha256 of each so many rows, so that several can be taken at a time."""
 
 _SEEN = "checked.json"
+#: MAP_NORESERVE, which Python's mmap names from 3.13 on, by machine.
+_NO_RESERVE = {"x86_64": 0x4000, "aarch64": 0x4000}
 _log = logging.getLogger(__name__)
 
 
@@ -136,6 +142,8 @@ def load(folder: Path) -> Impressions | None:
     except PermissionError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            raise
         _log.warning("%s is damaged (%s) and is built again", folder, error)
     return None
 
@@ -144,11 +152,23 @@ def _open(folder: Path, name: str, stated: dict[str, Any]) -> Any:
     path = folder / f"{name}.npy"
     if path.stat().st_size != stated["bytes"]:
         raise ValueError(f"{path.name} has {path.stat().st_size} bytes instead of {stated['bytes']}")
-    empty = 0 in stated["shape"]  # nothing can be mapped of it
-    array = np.load(path, mmap_mode=None if empty else "c", allow_pickle=False)
+    array = np.load(path, allow_pickle=False) if 0 in stated["shape"] else _mapped(path)
     if array.dtype.str != stated["dtype"] or list(array.shape) != stated["shape"]:
         raise ValueError(f"{path.name} is {array.dtype.str} {list(array.shape)}, not as written")
     return array
+
+
+def _mapped(path: Path) -> npt.NDArray[Any]:
+    """Copy-on-write. Linux would set memory aside for copies of all rows, and refuse an array larger than it has."""
+    if sys.platform != "linux" or platform.machine() not in _NO_RESERVE:
+        return np.load(path, mmap_mode="c", allow_pickle=False)  # type: ignore[no-any-return]
+    probe: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    if np.isfortran(probe):
+        raise ValueError(f"{path.name} is not row by row, as written")
+    flags = mmap.MAP_PRIVATE | _NO_RESERVE[platform.machine()]
+    with path.open("rb") as stream:
+        held = mmap.mmap(stream.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    return np.frombuffer(held, probe.dtype, probe.size, probe.offset).reshape(probe.shape)
 
 
 def _check_shapes(impressions: Impressions) -> None:
