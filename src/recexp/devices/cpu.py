@@ -47,8 +47,9 @@ class CpuDevice(Device):
         return host.cpu_name()
 
     def prepare(self) -> None:
-        """As many threads as were asked for."""
+        """As many threads as were asked for, and memory that stays."""
         torch.set_num_threads(self.threads)
+        host.keep_freed_memory()
 
     def synchronize(self) -> None:
         """Nothing is pending."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import platform
@@ -13,6 +14,8 @@ import psutil
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+#: Of glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def usable_cores() -> int:
@@ -36,6 +39,24 @@ def memory_bytes() -> tuple[int, int]:
     """Total and available memory of the machine, bytes."""
     memory = psutil.virtual_memory()
     return int(memory.total), int(memory.available)
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep what it frees, for what it allocates next.
+
+    glibc gives large pieces back to the system and asks for fresh pages again at every update: DLRM on Criteo's shape ran
+    1.6 to 2.4 times as fast without (batch 2048, two cores, 2026-11-21).
+
+    Returns:
+        Whether the C library can be told: glibc can.
+    """
+    try:
+        library = ctypes.CDLL(None)
+        library.gnu_get_libc_version  # noqa: B018 - other libraries have a mallopt that means something else
+        told = [library.mallopt(option, value) for option, value in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1))]
+    except (OSError, AttributeError, TypeError):
+        return False
+    return all(told)
 
 
 def reset_peak_rss() -> bool:
