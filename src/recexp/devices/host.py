@@ -44,8 +44,8 @@ def memory_bytes() -> tuple[int, int]:
 def keep_freed_memory() -> bool:
     """Let this process keep what it frees, for what it allocates next.
 
-    glibc gives large pieces back to the system and asks for fresh pages again at every update: DLRM on Criteo's shape ran
-    1.6 to 2.4 times as fast without (batch 2048, two cores, 2026-11-21).
+    glibc gives large pieces back to the system and asks for fresh pages again at every update: DLRM on Criteo's shape
+    ran 1.6 to 2.4 times as fast without (batch 2048, two cores, 2026-11-21).
 
     Returns:
         Whether the C library can be told: glibc can.

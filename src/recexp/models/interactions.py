@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recexp.models.fused_interaction import fused_interaction
 from recexp.models.pairwise_dots import pairwise_dots
 
 #: Words of ``model.arch_interaction_op``.
@@ -37,6 +38,9 @@ def interact(dense: Tensor | None, fields: Tensor, *, op: str, itself: bool) -> 
         op: A word of ``INTERACTIONS``.
         itself: Whether each vector's product with itself is among the products.
     """
+    fused = fused_interaction(dense, fields, itself=itself) if op == "dot" else None
+    if fused is not None:
+        return fused
     vectors = fields if dense is None else torch.cat((dense[:, None], fields), dim=1)
     if op == "cat":
         return vectors.flatten(1)

@@ -307,4 +307,62 @@ void fm_backward(std::int64_t batch, std::int64_t numbers, std::int64_t fields, 
     }
 }
 
+// Inner products of all pairs (1,0), (2,0), (2,1), ... among a row's vectors, behind the dense vector, which is the first of
+// them where there is one (`dense` is null else). `room` is for dim + 1 rows of `stride` numbers, at least the vectors.
+void dots_forward(std::int64_t batch, std::int64_t fields, std::int64_t dim, std::int64_t itself, std::int64_t stride,
+                  const float* __restrict dense, const float* __restrict field, float* __restrict room,
+                  float* __restrict features) {
+    const std::int64_t lead = dense ? 1 : 0, count = fields + lead;
+    float* __restrict sums = room + dim * stride;
+    std::memset(room, 0, sizeof(float) * (dim + 1) * stride);
+    for (std::int64_t b = 0; b < batch; ++b) {
+        const float *first = dense + (dense ? dim * b : 0), *rest = field + dim * fields * b;
+        for (std::int64_t i = 0; i < count; ++i) {
+            const float* vector = i < lead ? first : rest + dim * (i - lead);
+            for (std::int64_t k = 0; k < dim; ++k) room[k * stride + i] = vector[k];
+        }
+        if (dense) {
+            std::memcpy(features, first, sizeof(float) * dim);
+            features += dim;
+        }
+        for (std::int64_t i = itself ? 0 : 1; i < count; ++i) {
+            const float* vector = i < lead ? first : rest + dim * (i - lead);
+            for (std::int64_t j = 0; j < stride; ++j) sums[j] = 0.0f;
+            for (std::int64_t k = 0; k < dim; ++k) {
+                const float x = vector[k];
+                const float* __restrict other = room + k * stride;
+                for (std::int64_t j = 0; j < stride; ++j) sums[j] += x * other[j];
+            }
+            std::memcpy(features, sums, sizeof(float) * (i + itself));
+            features += i + itself;
+        }
+    }
+}
+
+// Its gradients. `room` is for the square of the number of vectors.
+void dots_backward(std::int64_t batch, std::int64_t fields, std::int64_t dim, std::int64_t itself,
+                   const float* __restrict dense, const float* __restrict field, const float* __restrict upstream,
+                   float* __restrict room, float* __restrict of_dense, float* __restrict of_field) {
+    const std::int64_t lead = dense ? 1 : 0, count = fields + lead;
+    for (std::int64_t b = 0; b < batch; ++b) {
+        const float *first = dense + (dense ? dim * b : 0), *rest = field + dim * fields * b, *direct = upstream;
+        if (dense) upstream += dim;
+        for (std::int64_t i = 0; i < count; ++i) {
+            // A vector meets itself on both sides.
+            room[i * count + i] = itself ? 2.0f * upstream[i] : 0.0f;
+            for (std::int64_t j = 0; j < i; ++j) room[i * count + j] = room[j * count + i] = upstream[j];
+            upstream += i + itself;
+        }
+        for (std::int64_t i = 0; i < count; ++i) {
+            float* __restrict found = i < lead ? of_dense + dim * b : of_field + dim * (fields * b + i - lead);
+            for (std::int64_t k = 0; k < dim; ++k) found[k] = i < lead ? direct[k] : 0.0f;
+            for (std::int64_t j = 0; j < count; ++j) {
+                const float g = room[i * count + j];
+                const float* other = j < lead ? first : rest + dim * (j - lead);
+                for (std::int64_t k = 0; k < dim; ++k) found[k] += g * other[k];
+            }
+        }
+    }
+}
+
 }  // extern "C"

@@ -36,7 +36,7 @@ BUILD = 1
 """Goes up whenever the same text and recipe would give other arrays."""
 
 CHUNK_BYTES = 24 << 20
-"""What is parsed at a time is more than vocabularies of some million ids: the peak of memory does not grow with the rows."""
+"""Parsing so much takes more memory than vocabularies of some million ids: the peak does not grow with the rows."""
 
 
 @dataclass(frozen=True)
