@@ -144,15 +144,3 @@ def test_cores_respect_the_affinity_and_the_quota(monkeypatch: pytest.MonkeyPatc
     for text, cores in (("max 100000", 8), ("250000 100000", 3), ("50000 100000", 1)):
         quota.write_text(text)
         assert host.usable_cores() == cores
-
-
-def test_the_peak_of_memory_is_seen_and_forgotten() -> None:
-    can_forget = host.reset_peak_rss()
-    before = host.peak_rss_bytes()
-    block = bytearray(64 << 20)
-    block[::4096] = b"x" * len(block[::4096])
-    assert host.peak_rss_bytes() - before > 60 << 20
-    del block
-    if can_forget:
-        host.reset_peak_rss()
-        assert host.peak_rss_bytes() - before < 32 << 20

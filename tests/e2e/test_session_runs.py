@@ -105,7 +105,8 @@ def test_what_is_learnt_is_worth_more_than_popularity(recexp: InProcess) -> None
 # ---- mistakes
 
 SAYS = {
-    "problem=click": "there is no problem 'click'. Legal: next_item, session.",
+    "problem=sesion": "there is no problem 'sesion'. Did you mean session?",
+    "problem=click": "problem=click with model=gru4rec: the model does not solve it.",
     "model.loss=bpr model.final_act=softmax": "With bpr: linear, relu, tanh, elu, selu, leaky_relu, or null.",
     "model.final_act=tanh": "With cross_entropy: softmax, softmax_tanh, softmax_relu, or null.",
     "model.bptt_steps=5": "it needs model.training=bptt.",
