@@ -1,4 +1,4 @@
-"""Inner products of all pairs among a row's vectors, with a backward pass that is one gather and one product."""
+"""Inner products of all pairs among a row's vectors, whose pairs go back by a gather."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-
-from recexp.models import kernels
 
 
 @cache
@@ -49,32 +47,6 @@ class _Pairs(Function):
         return both.masked_fill_(_left_out(ctx.vectors, ctx.itself, both.device), 0), None, None
 
 
-class _Dots(Function):
-    @staticmethod
-    def forward(ctx: Any, vectors: Tensor, itself: bool) -> Tensor:
-        ctx.itself = itself
-        ctx.save_for_backward(vectors)
-        return _dots(vectors, itself)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (vectors,) = ctx.saved_tensors
-        rows, n = vectors.shape[:2]
-        _, pair = _indices(n, ctx.itself, vectors.device)
-        both = gradients[0].index_select(1, pair).view(rows, n, n)
-        diagonal = both.diagonal(dim1=1, dim2=2)
-        # A vector meets itself on both sides; without its own products, the diagonal holds another pair's gradient.
-        diagonal.mul_(2 if ctx.itself else 0)
-        return torch.bmm(both, vectors), None
-
-
-def _dots(vectors: Tensor, itself: bool) -> Tensor:
-    products = torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1)
-    chosen: Tensor = _Pairs.apply(products, vectors.shape[1], itself)  # type: ignore[no-untyped-call]
-    return chosen
-
-
 def pairwise_dots(vectors: Tensor, *, itself: bool = False) -> Tensor:
     """Inner products in the order (1,0), (2,0), (2,1), (3,0), ..., [B, n, d] to [B, n (n - 1) / 2].
 
@@ -82,7 +54,6 @@ def pairwise_dots(vectors: Tensor, *, itself: bool = False) -> Tensor:
         vectors: n vectors of each row.
         itself: Whether each vector's product with itself is among them, [B, n (n + 1) / 2].
     """
-    if kernels.hand_written(vectors) and not torch.is_autocast_enabled("cpu"):
-        value: Tensor = _Dots.apply(vectors, itself)  # type: ignore[no-untyped-call]
-        return value
-    return _dots(vectors, itself)
+    products = torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1)
+    chosen: Tensor = _Pairs.apply(products, vectors.shape[1], itself)  # type: ignore[no-untyped-call]
+    return chosen

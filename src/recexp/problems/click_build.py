@@ -12,6 +12,7 @@ from recexp.config.settings import TrainerSettings
 from recexp.datasets.impressions import Impressions
 from recexp.errors import ConfigError, DataError
 from recexp.metrics.clicks import ClickMetrics
+from recexp.metrics.probabilities import base_rate_metrics
 from recexp.problems.click import ClickBatch, ClickModule, ClickNetwork, ClickSizes
 from recexp.problems.click_feed import ClickFeed, ClickLoader, PlacedRows
 from recexp.problems.module import StepSettings
@@ -147,7 +148,5 @@ class ClickData(ProblemData):
 def base_rate_floor(data: Impressions, limit: int | None = None) -> dict[str, float]:
     """Test metrics of predicting the share of clicks in training, whatever the impression."""
     rate = float(np.mean(data.label[data.part("train")], dtype=np.float64))
-    metrics = ClickMetrics(auc="histogram", bins=2)
-    label = torch.from_numpy(data.label[data.part("test")][:limit]).to(torch.float32)
-    metrics.update(torch.full_like(label, np.log(rate / (1 - rate)) if 0 < rate < 1 else np.inf * (rate - 0.5)), label)
-    return {name: value for name, value in metrics.compute().items() if name != "auc_error_bound"}
+    label = data.label[data.part("test")][:limit]
+    return base_rate_metrics(rate, clicks=int(label.sum(dtype=np.int64)), rows=len(label))
