@@ -1,0 +1,101 @@
+"""The outfit problem: do these items go together? What a batch is and what a model has to offer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from recexp.problems.module import Network
+
+
+@dataclass(frozen=True)
+class ItemBatch:
+    """Distinct items in ascending order, so that those of one category are one run.
+
+    Shapes: U items, R runs, T words. ``categories`` [R] and ``bounds`` [R + 1] are on the host: items
+    ``bounds[r]:bounds[r + 1]`` are of category ``categories[r]``; ``category`` int64[U] says the same on the device.
+    ``image`` float32[U, D]. ``words`` int64[T], each of item ``owner`` int64[T] (0..U - 1, ascending). None where the
+    data has no such features.
+    """
+
+    categories: Sequence[int]
+    bounds: Sequence[int]
+    category: Tensor
+    image: Tensor | None = None
+    words: Tensor | None = None
+    owner: Tensor | None = None
+
+    def __len__(self) -> int:
+        """U."""
+        return len(self.category)
+
+
+@dataclass(frozen=True)
+class OutfitNodes:
+    """Outfits as sub-graphs over the same nodes: one that is real and one that is not share all nodes but one or two.
+
+    Shapes: B rows, K outfits in each, W nodes. ``node`` int64[B, W]: the item of each node, as a place in what was
+    projected; ``category`` int64[B, W]. ``member`` bool[B, K, W]: the nodes that an outfit has, at most one of a
+    category. Nodes that no outfit of the row has are 0 in both.
+    """
+
+    node: Tensor
+    category: Tensor
+    member: Tensor
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.node)
+
+
+@dataclass(frozen=True)
+class OutfitBatch:
+    """Pairs to train on: K is 2, outfit 0 is real and outfit 1 is not; the nodes are places in ``items``."""
+
+    items: ItemBatch
+    outfits: OutfitNodes
+
+    def __len__(self) -> int:
+        """Pairs."""
+        return len(self.outfits)
+
+
+@dataclass(frozen=True)
+class OutfitSizes:
+    """What the data decides about a model.
+
+    Attributes:
+        num_categories: C.
+        modalities: Width of the input by its name: ``image``, ``text``, or ``category`` (width 1, always the number 1)
+            where nothing else is known.
+        cooccurrence: Share of the training outfits with category i that have category j, too; float32[C, C], 0 on the
+            diagonal.
+    """
+
+    num_categories: int
+    modalities: Mapping[str, int]
+    cooccurrence: Tensor
+
+
+@runtime_checkable
+class OutfitNetwork(Network, Protocol):
+    """What the problem needs of a model; it is made with ``sizes=OutfitSizes(...)`` beside its options."""
+
+    def project(self, items: ItemBatch) -> dict[str, Tensor]:
+        """What a model computes of each item alone, by modality, [U, h]; needed once for all outfits with the item."""
+        ...
+
+    def modality_scores(self, projected: Mapping[str, Tensor], outfits: OutfitNodes) -> dict[str, Tensor]:
+        """Score of each outfit by each modality alone, float32[B, K]; higher: goes together."""
+        ...
+
+    def scores(self, projected: Mapping[str, Tensor], outfits: OutfitNodes) -> Tensor:
+        """Score of each outfit, float32[B, K]."""
+        ...
+
+    def loss(self, batch: OutfitBatch) -> Tensor:
+        """Loss of each pair, float32[B]."""
+        ...
