@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
+from recexp.datasets import array_folder
 from recexp.datasets import impression_store as store
 from recexp.datasets.events import DataMeta
 from recexp.datasets.impressions import Field, Impressions
@@ -67,9 +68,9 @@ def test_the_fingerprint_is_of_all_that_the_arrays_mean(impressions: Impressions
 
 def test_sums_are_those_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     array = np.arange(1000, dtype=np.int32).reshape(500, 2)
-    monkeypatch.setattr(store, "ROWS", 64)
+    monkeypatch.setattr(array_folder, "ROWS", 64)
     blocks = [hashlib.sha256(array[at : at + 64].tobytes()).digest() for at in range(0, 500, 64)]
-    assert store.row_sum(array) == hashlib.sha256(b"".join(blocks)).hexdigest()
+    assert array_folder.row_sum(array) == hashlib.sha256(b"".join(blocks)).hexdigest()
 
 
 def poke(path: Path, column: int, value: int) -> None:
@@ -150,7 +151,7 @@ def test_an_array_may_be_larger_than_the_memory(tmp_path: Path) -> None:
             stream.truncate(size)
         except OSError:
             pytest.skip("the file system takes no file of that size")
-    ids = store._open(tmp_path, "ids", {"bytes": size, "dtype": "<i4", "shape": [rows, 3]})
+    ids = array_folder.open_array(tmp_path, "ids", {"bytes": size, "dtype": "<i4", "shape": [rows, 3]})
     assert ids.shape == (rows, 3)
     ids[0], ids[-1] = (1, 2, 3), 4
     assert ids[0].tolist() == [1, 2, 3]

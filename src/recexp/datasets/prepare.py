@@ -1,4 +1,4 @@
-"""From a dataset's configuration to its events: found, verified, parsed once, opened from the cache ever after."""
+"""From a dataset's configuration to its arrays: found, verified, parsed once, opened from the cache ever after."""
 
 from __future__ import annotations
 
@@ -12,13 +12,22 @@ from typing import Any
 
 from recexp.config import targets
 from recexp.datasets import cache as store
-from recexp.datasets import impression_store
+from recexp.datasets import impression_store, outfit_store
 from recexp.datasets.arrays import arrange
 from recexp.datasets.events import DataMeta, Events
 from recexp.datasets.impressions import Impressions
 from recexp.datasets.malformed import Policy
+from recexp.datasets.outfits import Outfits
 from recexp.datasets.places import Places, cache_folder, data_folder
-from recexp.datasets.table import ImpressionRecording, LargeRecording, Recording, Written, WrittenImpressions
+from recexp.datasets.table import (
+    ImpressionRecording,
+    LargeRecording,
+    OutfitRecording,
+    Recording,
+    Written,
+    WrittenImpressions,
+    WrittenOutfits,
+)
 from recexp.errors import DataError
 from recexp.storage.atomic import remove, sweep_orphans
 from recexp.storage.checksum import sha256_json
@@ -27,7 +36,8 @@ from recexp.storage.lock import locked
 _PATIENCE_S = 3600.0
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 _log = logging.getLogger(__name__)
-_AnyRecording = Recording | LargeRecording | ImpressionRecording
+_AnyRecording = Recording | LargeRecording | ImpressionRecording | OutfitRecording
+Prepared = Events | Impressions | Outfits
 _Reader = Callable[[Mapping[str, Any], Places], _AnyRecording]
 _WORKSPACE = ".work"
 _ABANDONED_S = 7 * 86400.0
@@ -50,8 +60,8 @@ def prepare(
     cache: Path,
     progress: Callable[[str, int, int | None], None] | None = None,
     problem: Mapping[str, Any] | None = None,
-) -> Events | Impressions:
-    """The events or impressions of a dataset, memory-mapped from the cache; any number of processes may be first.
+) -> Prepared:
+    """Events, impressions or outfits, memory-mapped from the cache; any number of processes may be the first to ask.
 
     Args:
         dataset: The composed ``dataset`` node; ``_target_`` names its reader.
@@ -68,7 +78,7 @@ def prepare(
     try:
         reader: _Reader = targets.load(dataset["_target_"])
         prepared = _cached(dataset, reader(dataset, places), cache)
-        if isinstance(prepared, Impressions) or problem is None or problem.get("takes") != "impressions":
+        if not isinstance(prepared, Events) or problem is None or problem.get("takes") != "impressions":
             return prepared
         from recexp.datasets import rated_impressions  # only where events are posed as clicks
 
@@ -77,13 +87,17 @@ def prepare(
         raise DataError(_explain(error, cache)) from error
 
 
-def _cached(dataset: Mapping[str, Any], recording: _AnyRecording, cache: Path) -> Events | Impressions:
+def _cached(dataset: Mapping[str, Any], recording: _AnyRecording, cache: Path) -> Prepared:
     name = str(dataset["name"])
     key = sha256_json(
         {"recipe": store.RECIPE, "name": name, "content": recording.content, "options": dict(recording.options)}
     )
     folder = cache / "datasets" / f"{name}-{key[:16]}"
-    load = impression_store.load if isinstance(recording, ImpressionRecording) else store.load
+    load: Callable[[Path], Prepared | None] = store.load
+    if isinstance(recording, ImpressionRecording):
+        load = impression_store.load
+    elif isinstance(recording, OutfitRecording):
+        load = outfit_store.load
     prepared = _acceptable(load(folder), dataset)
     if prepared is not None:
         return prepared
@@ -100,7 +114,7 @@ def _cached(dataset: Mapping[str, Any], recording: _AnyRecording, cache: Path) -
     return prepared
 
 
-def _acceptable(prepared: Events | Impressions | None, dataset: Mapping[str, Any]) -> Events | Impressions | None:
+def _acceptable(prepared: Prepared | None, dataset: Mapping[str, Any]) -> Prepared | None:
     """What is published, unless it left out more rows than this run allows: building it again says which."""
     if prepared is not None and Policy.of(dataset).refuses(sum(prepared.meta.malformed.values())):
         return None
@@ -115,8 +129,8 @@ def _build(dataset: Mapping[str, Any], recording: _AnyRecording, folder: Path) -
     elif isinstance(recording, LargeRecording):
         meta, rows = _build_large(dataset, recording, folder)
     else:
-        what = "impressions"
-        meta, rows = _build_impressions(dataset, recording, folder)
+        what = "impressions" if isinstance(recording, ImpressionRecording) else "outfits"
+        meta, rows = _build_in_steps(dataset, recording, folder)
     seconds = time.perf_counter() - started
     _log.info("built %s: %d %s from %s in %.1f s", folder, rows, what, meta.origin, seconds)
     if meta.left_out:
@@ -150,8 +164,8 @@ def _build_large(dataset: Mapping[str, Any], recording: LargeRecording, folder: 
     return meta, int(written.stated["user"]["shape"][0])
 
 
-def _build_impressions(
-    dataset: Mapping[str, Any], recording: ImpressionRecording, folder: Path
+def _build_in_steps(
+    dataset: Mapping[str, Any], recording: ImpressionRecording | OutfitRecording, folder: Path
 ) -> tuple[DataMeta, int]:
     """What is done stays beside the folder until it is published, also where a build is killed or refuses rows."""
     workspace = folder.with_name(folder.name + _WORKSPACE)
@@ -161,18 +175,23 @@ def _build_impressions(
     workspace.mkdir(exist_ok=True)
     os.utime(workspace)
     with store.building(folder) as temp:
-        written = recording.write(temp, workspace)
-        parts = (written.stated, written.fields, written.dense_names, written.bounds)
-        meta = _meta(dataset, recording, written, impression_store.fingerprint_of(*parts))
-        impression_store.write_meta(temp, written, meta)
+        if isinstance(recording, OutfitRecording):
+            outfits = recording.write(temp, workspace)
+            meta, rows = _meta(dataset, recording, outfits, outfit_store.fingerprint_of(outfits)), outfits.bounds[-1]
+            outfit_store.write_meta(temp, outfits, meta)
+        else:
+            written = recording.write(temp, workspace)
+            parts = (written.stated, written.fields, written.dense_names, written.bounds)
+            meta, rows = _meta(dataset, recording, written, impression_store.fingerprint_of(*parts)), written.bounds[-1]
+            impression_store.write_meta(temp, written, meta)
     remove(workspace)
-    return meta, written.bounds[-1]
+    return meta, rows
 
 
 def _meta(
     dataset: Mapping[str, Any],
-    recording: LargeRecording | ImpressionRecording,
-    written: Written | WrittenImpressions,
+    recording: LargeRecording | ImpressionRecording | OutfitRecording,
+    written: Written | WrittenImpressions | WrittenOutfits,
     fingerprint: str,
 ) -> DataMeta:
     return DataMeta(
@@ -185,6 +204,7 @@ def _meta(
         malformed=written.malformed,
         verified=written.verified,
         left_out=written.left_out,
+        notes=dict(written.notes) if isinstance(written, WrittenOutfits) else {},
     )
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from recexp.datasets.events import Array
 from recexp.datasets.impressions import Field
+from recexp.datasets.outfits import Category
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class WrittenImpressions:
     """Arrays of impressions that a source wrote itself: ``label.npy``, ``dense.npy`` and ``ids.npy``.
 
     Attributes:
-        stated: Bytes, type, shape and sum of each array by name, as ``impression_store.ROWS`` explains the sum.
+        stated: Bytes, type, shape and sum of each array by name, as ``array_folder.ROWS`` explains the sum.
         fields: As in :class:`recexp.datasets.impressions.Impressions`, likewise the next three.
         dense_names: See there.
         bounds: See there.
@@ -138,4 +139,50 @@ class ImpressionRecording:
     content: str
     options: Mapping[str, Any]
     write: Callable[[Path, Path], WrittenImpressions]
+    synthetic: bool = False
+
+
+@dataclass(frozen=True)
+class WrittenOutfits:
+    """Arrays of outfits that a source wrote itself; ``outfit_store.write`` makes them of outfits in memory.
+
+    Attributes:
+        stated: Bytes, type, shape and sum of each array by name, as ``array_folder.ROWS`` explains the sum.
+        bounds: As in :class:`recexp.datasets.outfits.Outfits`, likewise the next two.
+        categories: See there.
+        num_words: See there.
+        rows_read: Outfits of the source.
+        malformed: Malformed outfits that were left out, by kind.
+        left_out: What the recipe left out, by reason.
+        notes: What is there and worth knowing.
+        origin: Where the outfits came from, for people.
+        verified: As in :class:`Recording`.
+    """
+
+    stated: Mapping[str, Mapping[str, Any]]
+    bounds: tuple[int, int, int, int]
+    categories: tuple[Category, ...]
+    num_words: int
+    rows_read: int
+    malformed: dict[str, int]
+    left_out: dict[str, int]
+    notes: dict[str, int]
+    origin: str
+    verified: bool | None = None
+
+
+@dataclass(frozen=True)
+class OutfitRecording:
+    """A source of outfits that was found, and that writes its arrays in bounded memory.
+
+    Attributes:
+        content: As in :class:`ImpressionRecording`.
+        options: As in :class:`Recording`.
+        write: As in :class:`ImpressionRecording`.
+        synthetic: Generated, not recorded.
+    """
+
+    content: str
+    options: Mapping[str, Any]
+    write: Callable[[Path, Path], WrittenOutfits]
     synthetic: bool = False

@@ -10,6 +10,7 @@ from recexp.config.typed import settings as typed
 from recexp.datasets import prepare
 from recexp.datasets.events import Events
 from recexp.datasets.impressions import PARTS, Impressions
+from recexp.datasets.outfits import Outfits
 from recexp.reports.console import show_facts
 from recexp.reports.progress import Progress
 
@@ -24,11 +25,10 @@ def run(config: Mapping[str, Any]) -> None:
             config["dataset"], data=data, cache=cache, progress=display.task, problem=config["problem"]
         )
     meta = prepared.meta
-    facts = _of_impressions(prepared) if isinstance(prepared, Impressions) else _of_events(prepared)
     show_facts(
         f"dataset {meta.name}{' (SYNTHETIC)' if meta.synthetic else ''}",
         {
-            **facts,
+            **_facts(prepared),
             "rows read": f"{meta.rows_read:,}",
             "malformed": ", ".join(f"{kind} {count}" for kind, count in meta.malformed.items()) or "none",
             "left out": ", ".join(f"{k.replace('_', ' ')} {n:,}" for k, n in meta.left_out.items() if n) or "nothing",
@@ -41,6 +41,12 @@ def run(config: Mapping[str, Any]) -> None:
     )
 
 
+def _facts(prepared: prepare.Prepared) -> dict[str, str]:
+    if isinstance(prepared, Impressions):
+        return _of_impressions(prepared)
+    return _of_outfits(prepared) if isinstance(prepared, Outfits) else _of_events(prepared)
+
+
 def _of_events(prepared: Events) -> dict[str, str]:
     return {
         "events": f"{len(prepared):,}",
@@ -50,13 +56,33 @@ def _of_events(prepared: Events) -> dict[str, str]:
 
 
 def _of_impressions(prepared: Impressions) -> dict[str, str]:
-    sizes = {name: prepared.bounds[place + 1] - prepared.bounds[place] for place, name in enumerate(PARTS)}
     shown = ", ".join(f"{field.name} {field.size:,}" for field in prepared.fields)
     return {
         "impressions": f"{len(prepared):,}",
-        "parts": ", ".join(f"{name} {rows:,}" for name, rows in sizes.items()),
+        "parts": _parts(prepared.bounds),
         "split": prepared.split,
         "clicks": f"{prepared.label.mean(dtype=float):.2%}" if len(prepared) else "none",
         "numbers": ", ".join(prepared.dense_names) or "none",
         "ids": f"{sum(field.size for field in prepared.fields):,} in {len(prepared.fields)} fields: {shown}",
     }
+
+
+def _of_outfits(prepared: Outfits) -> dict[str, str]:
+    lengths = prepared.offsets[1:] - prepared.offsets[:-1]
+    span = (
+        f"{lengths.min()} to {lengths.max()} items each, {lengths.mean():.2f} on average" if len(prepared) else "none"
+    )
+    questions = prepared.published
+    return {
+        "outfits": f"{len(prepared):,}: {span}",
+        "parts": _parts(prepared.bounds),
+        "items": f"{prepared.num_items:,} in {len(prepared.categories):,} categories",
+        "known of items": ", ".join(f"{name} {width:,}" for name, width in prepared.modalities.items()),
+        "published": "no questions"
+        if questions is None
+        else f"{len(questions.context):,} questions, {len(questions.label):,} labelled outfits",
+    }
+
+
+def _parts(bounds: tuple[int, int, int, int]) -> str:
+    return ", ".join(f"{name} {bounds[place + 1] - bounds[place]:,}" for place, name in enumerate(PARTS))

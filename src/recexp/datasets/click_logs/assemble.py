@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recexp.datasets.array_folder import ROWS, describe, sum_of
 from recexp.datasets.click_logs import dense
 from recexp.datasets.click_logs.chunk import Chunk
 from recexp.datasets.click_logs.fields import NumberedField, Parts, placed
 from recexp.datasets.click_logs.recipe import Recipe
 from recexp.datasets.click_logs.split import TEST, TRAIN, VAL
-from recexp.datasets.impression_store import MEMBERS, ROWS, describe, sum_of
+from recexp.datasets.impression_store import MEMBERS
 from recexp.datasets.parallel import in_order
 from recexp.storage.atomic import explain_full_disk, remove, sync_directory, write_json
 from recexp.storage.download import Progress
