@@ -165,12 +165,14 @@ def test_without_the_loops_everything_goes_on(
     elif trouble == "read-only":
         (tmp_path / "new").write_text("a file where the folder should be")
     else:
-        source = tmp_path / "native.cpp"
-        text = native.SOURCE.read_text()
+        copies = [tmp_path / source.name for source in native.SOURCES]
+        for copy, source in zip(copies, native.SOURCES, strict=True):
+            copy.write_text(source.read_text())
+        text = copies[0].read_text()
         changed = "nonsense" if trouble == "broken source" else text.replace("row[own[i]] -= scale;", "")
         assert changed != text
-        source.write_text(changed)
-        monkeypatch.setattr(native, "SOURCE", source)
+        copies[0].write_text(changed)
+        monkeypatch.setattr(native, "SOURCES", tuple(copies))
     with caplog.at_level(logging.INFO):
         assert native.library() is None
     assert "slower operators" in caplog.text

@@ -24,7 +24,7 @@ import numpy as np
 
 from recexp.models import kernels
 
-SOURCE = Path(__file__).with_name("native.cpp")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("native.cpp", "native_graph.cpp", "native_math.h"))
 #: Sums may be taken in any order, so that they can be vectorised; numbers that are not finite stay what they are.
 FLAGS = (
     "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math",
@@ -74,7 +74,7 @@ def _library(folder: Path) -> ctypes.CDLL | None:
         else:
             return loaded
     if reasons:
-        _log.warning("%s cannot be compiled or used (%s): slower operators are used", SOURCE.name, "; ".join(reasons))
+        _log.warning("the C++ loops cannot be compiled or used (%s): slower operators are used", "; ".join(reasons))
     else:
         _log.info("there is no C++ compiler (CXX, c++, g++, clang++): the slower operators of numpy and torch are used")
     return None
@@ -90,7 +90,8 @@ def _compilers() -> list[list[str]]:
 def _compiled(folder: Path, compiler: list[str]) -> Path:
     """The library, compiled unless a whole one of this user's is there."""
     version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True, timeout=_ASK_S)
-    parts = [SOURCE.read_text(encoding="utf-8"), " ".join(compiler), " ".join(FLAGS), version.stdout, _processor()]
+    texts = [source.read_text(encoding="utf-8") for source in SOURCES]
+    parts = [*texts, " ".join(compiler), " ".join(FLAGS), version.stdout, _processor()]
     path = folder / f"native-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:16]}.so"
     if _is_sound(path):
         return path
@@ -102,7 +103,7 @@ def _compiled(folder: Path, compiler: list[str]) -> Path:
         path = folder / path.name
     with tempfile.TemporaryDirectory(dir=folder, prefix=".compile-") as scratch:
         made = Path(scratch) / path.name
-        command = [*compiler, *FLAGS, str(SOURCE), "-o", str(made)]
+        command = [*compiler, *FLAGS, *(str(s) for s in SOURCES if s.suffix == ".cpp"), "-o", str(made)]
         subprocess.run(command, capture_output=True, text=True, check=True, timeout=_COMPILE_S)
         with made.open("ab") as stream:
             # The loader does not look behind the sections of the file: room for a sum of what is before.
@@ -112,7 +113,7 @@ def _compiled(folder: Path, compiler: list[str]) -> Path:
         made.chmod(0o700)
         # Several processes may be first: each puts a whole file there.
         made.replace(path)
-    _log.info("compiled %s with %s", SOURCE.name, " ".join(compiler))
+    _log.info("compiled the C++ loops with %s", " ".join(compiler))
     return path
 
 

@@ -1,0 +1,3 @@
+// Loops over small graphs.
+
+#include "native_math.h"
