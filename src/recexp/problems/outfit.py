@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from recexp.problems.evaluated_module import EvaluatedModule
 from recexp.problems.module import Network
 
 
@@ -99,3 +101,50 @@ class OutfitNetwork(Network, Protocol):
     def loss(self, batch: OutfitBatch) -> Tensor:
         """Loss of each pair, float32[B]."""
         ...
+
+
+@dataclass(frozen=True)
+class ItemStep:
+    """Items to project; their places follow those of the step before. The first one of a pass forgets the last pass."""
+
+    items: ItemBatch
+    first: bool
+
+
+@dataclass(frozen=True)
+class QuestionStep:
+    """Rows ``start, start + stride, ...`` of one set of questions; nodes are places among the projected items."""
+
+    rows: int
+    start: int
+    stride: int
+    outfits: OutfitNodes
+
+
+class TakesScores(Protocol):
+    """The evaluation of a split."""
+
+    def update(self, step: QuestionStep, scores: Tensor) -> None:
+        """Add the scores [B, K] of a step."""
+        ...
+
+
+class OutfitModule(EvaluatedModule):
+    """Trains a network and lets it answer questions."""
+
+    _projected: dict[str, list[Tensor]]
+    _table: dict[str, Tensor] | None = None
+
+    def evaluate(self, batch: ItemStep | QuestionStep, evaluation: nn.Module) -> None:
+        """Project items, or score outfits of items that were projected."""
+        network = cast(OutfitNetwork, self.network)
+        if isinstance(batch, ItemStep):
+            if batch.first:
+                self._projected = {}
+            for modality, values in network.project(batch.items).items():
+                self._projected.setdefault(modality, []).append(values)
+            self._table = None
+            return
+        if self._table is None:
+            self._table = {modality: torch.cat(values) for modality, values in self._projected.items()}
+        cast(TakesScores, evaluation).update(batch, network.scores(self._table, batch.outfits))
