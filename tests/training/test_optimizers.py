@@ -42,6 +42,7 @@ def train(settings: OptimSettings, *, penalty: bool, kernels: str = "fused") -> 
         OptimSettings("adagrad", lr=0.1, initial_accumulator=0.1, eps=1e-6),
         OptimSettings("sgd", lr=0.1, momentum=0.9, nesterov=True),
         OptimSettings("rmsprop", lr=0.01, alpha=0.9, momentum=0.1, eps=1e-6),
+        OptimSettings("rmsprop_tf", lr=0.01, alpha=0.8, momentum=0.1, eps=1e-6),
     ],
     ids=lambda s: s.name,
 )

@@ -76,7 +76,9 @@ def test_golden_adagrad_with_momentum() -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["adagrad_momentum", "lazy_adam", "sgd", "rowwise_adagrad", "adagrad"])
+@pytest.mark.parametrize(
+    "name", ["adagrad_momentum", "lazy_adam", "sgd", "rowwise_adagrad", "adagrad", "rmsprop", "rmsprop_tf"]
+)
 def test_rows_that_are_not_looked_up_rest(name: str) -> None:
     """Their value, their momentum and their sums; also when they come back later."""
     momentum = {"momentum": 0.9} if name == "adagrad_momentum" else {}
@@ -136,7 +138,7 @@ def test_a_gradient_given_as_rows_is_the_same_update() -> None:
     assert not hasattr(given, "row_gradient")
 
 
-@pytest.mark.parametrize("name", ["lazy_adam", "rowwise_adagrad"])
+@pytest.mark.parametrize("name", ["lazy_adam", "rowwise_adagrad", "rmsprop", "rmsprop_tf"])
 def test_the_state_goes_on_after_it_was_saved(name: str) -> None:
     def run(parameter: nn.Parameter, optimizer: torch.optim.Optimizer, steps: int) -> None:
         for number in range(steps):
@@ -176,7 +178,7 @@ def test_a_penalty_on_all_rows_contradicts_visits_to_some() -> None:
         everything([{"params": [table()], "l2": 0.1, "l2_rows": "touched"}])
 
 
-@pytest.mark.parametrize(("name", "momentum"), [("adam", None), ("rmsprop", None), ("sgd", 0.9)])
+@pytest.mark.parametrize(("name", "momentum"), [("adam", None), ("rmsprop", 0.9), ("rmsprop_tf", 0.9), ("sgd", 0.9)])
 def test_what_cannot_visit_some_rows_is_not_made(name: str, momentum: float | None) -> None:
     with pytest.raises(ConfigError, match=f"optim.name={name}.* with optim.rows=touched"):
         made(table(), name=name, momentum=momentum, rows="touched")

@@ -21,6 +21,7 @@ from recexp.training.row_rules import SGD, Adagrad, LazyAdam, RowwiseAdagrad, Ru
 from recexp.training.rules_in_place import in_place
 
 ROWS, WIDTH = 40, 5
+NAMES = ["sgd", "adagrad", "rowwise_adagrad", "lazy_adam", "adagrad_momentum", "rmsprop", "rmsprop_tf"]
 ROADS = ["dense gradient", "rows", "compiled"]
 
 
@@ -150,7 +151,7 @@ def test_what_is_no_table_gets_the_plain_rule(name: str, way: str) -> None:
         torch.testing.assert_close(own, other, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adagrad", "rowwise_adagrad", "lazy_adam", "adagrad_momentum"])
+@pytest.mark.parametrize("name", NAMES)
 def test_accumulated_batches_are_one_update(road: str, name: str) -> None:
     parts, whole = start(), start()
     one, other = made([parts], road, name=name), made([whole], road, name=name)
@@ -259,7 +260,7 @@ def test_rows_that_fall_into_one_place_are_kept_apart(compiled: Path) -> None:
     assert torch.equal(summed.values[order], expected.values)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adagrad", "rowwise_adagrad", "lazy_adam"])
+@pytest.mark.parametrize("name", NAMES)
 def test_rows_that_come_by_hand_are_rows_of_a_table(road: str, name: str) -> None:
     """Nothing is noted of them."""
     own, other = start(), start()
@@ -284,7 +285,7 @@ def test_no_rows_at_all(road: str) -> None:
 
 def process(rank: int, folder: str) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    for name in ("sgd", "adagrad", "rowwise_adagrad", "lazy_adam"):
+    for name in NAMES:
         network = nn.ParameterDict({"table": start()})
         optimizer = made([network["table"]], "dense gradient", name=name, lr=0.1)
         for ids, weight in batches(4):
@@ -300,7 +301,7 @@ def process(rank: int, folder: str) -> None:
 
 def test_rows_looked_up_in_two_processes(tmp_path: Path) -> None:
     multiprocessing.spawn(process, (str(tmp_path),), nprocs=2)
-    for name in ("sgd", "adagrad", "rowwise_adagrad", "lazy_adam"):
+    for name in NAMES:
         own = start()
         optimizer = made([own], "dense gradient", name=name, lr=0.1)
         for ids, weight in batches(4):

@@ -22,6 +22,7 @@ OPTIMISER_OPTIONS = {
     "rowwise_adagrad": {"initial_accumulator", "eps"},
     "sgd": {"momentum", "nesterov"},
     "rmsprop": {"alpha", "eps", "momentum"},
+    "rmsprop_tf": {"alpha", "eps", "momentum"},
     "adagrad_momentum": {"momentum", "eps", "initial_accumulator"},
 }
 #: Options of Ascend's own profiler; null leaves them to it.
@@ -209,11 +210,10 @@ def rows_problem(name: str, momentum: float | None) -> str | None:
             "optim.name=adam with optim.rows=touched: the moments of a row that is not looked up would rest, which is "
             "another optimiser. Set optim.name=lazy_adam to have that one, or optim.rows=all."
         )
-    if name == "rmsprop" or (name == "sgd" and momentum):
-        remedy = "optim.momentum=0, " if name == "sgd" else "optim.name=rowwise_adagrad, adagrad or lazy_adam, "
+    if momentum and name in ("sgd", "rmsprop", "rmsprop_tf"):
         return (
-            f"optim.name={name}{' with momentum' if name == 'sgd' else ''} with optim.rows=touched: it also moves rows "
-            f"that are not looked up, or what it remembers of them. Set {remedy}or optim.rows=all."
+            f"optim.name={name} with momentum with optim.rows=touched: what a row remembers of earlier steps moves it "
+            "at updates that do not look it up, too. Set optim.momentum=0, or optim.rows=all."
         )
     return None
 

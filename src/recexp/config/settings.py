@@ -105,18 +105,19 @@ class OptimSettings:
 
     name: str = option(
         "adam",
-        choices=("adam", "lazy_adam", "adagrad", "rowwise_adagrad", "adagrad_momentum", "sgd", "rmsprop"),
+        choices=("adam", "lazy_adam", "adagrad", "rowwise_adagrad", "adagrad_momentum", "sgd", "rmsprop", "rmsprop_tf"),
         help="optimiser; lazy_adam: Adam whose moments of a table's row rest while it is not looked up; "
         "rowwise_adagrad: one sum of squares for each row of a table; adagrad_momentum: GRU4Rec's Adagrad, with "
-        "momentum on the scaled step",
+        "momentum on the scaled step; rmsprop_tf: TensorFlow's RMSProp, whose mean square starts at 1, with eps "
+        "in the root",
     )
     lr: float = option(0.001, min=0, help="learning rate")
     weight_decay: float = option(0.0, min=0, help="decay on every parameter, added to the gradient (L2, factor 1/2)")
-    momentum: float | None = option(None, min=0, max=1, help="sgd, rmsprop, adagrad_momentum")
+    momentum: float | None = option(None, min=0, max=1, help="sgd, rmsprop, rmsprop_tf, adagrad_momentum")
     nesterov: bool | None = option(None, help="sgd")
     beta1: float | None = option(None, min=0, max=1, help="adam, lazy_adam: decay of the first moment")
     beta2: float | None = option(None, min=0, max=1, help="adam, lazy_adam: decay of the second moment")
-    alpha: float | None = option(None, min=0, max=1, help="rmsprop: decay of the squared gradient")
+    alpha: float | None = option(None, min=0, max=1, help="rmsprop, rmsprop_tf: decay of the mean square")
     initial_accumulator: float | None = option(
         None, min=0, help="adagrad, rowwise_adagrad, adagrad_momentum: start of the sum of squares"
     )
@@ -125,7 +126,7 @@ class OptimSettings:
         "all",
         choices=("all", "touched"),
         help="all: every row of an embedding table at every update; touched: only the rows that the batch looked up "
-        "(sgd without momentum, adagrad, rowwise_adagrad, lazy_adam, adagrad_momentum)",
+        "(sgd, rmsprop and rmsprop_tf without momentum, adagrad, rowwise_adagrad, lazy_adam, adagrad_momentum)",
     )
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
 

@@ -224,6 +224,43 @@ void lazy_adam_rows(std::int64_t rows, std::int64_t width, float lr, float first
     }
 }
 
+// square = alpha square + (1 - alpha) g^2; value -= lr g / (sqrt(square) + eps), or with `in_root` / sqrt(square + eps).
+// Distinct places, or all rows where `at` is null. `visited` says after which update a row's square was the last time what
+// it should be: those since then, in which its gradient was zero, are made good; null where no row is ever left out.
+void rmsprop_rows(std::int64_t rows, std::int64_t width, float lr, double alpha, float eps, std::int64_t in_root,
+                  std::int64_t step, const std::int64_t* __restrict at, const float* __restrict gradient,
+                  float* __restrict value, float* __restrict square, std::int32_t* __restrict visited) {
+    const float share = static_cast<float>(1.0 - alpha);
+    const bool is_short = width <= 256;  // The processor itself sees far enough ahead in a long row.
+    for (std::int64_t i = 0; i < rows; ++i) {
+        if (at != nullptr && is_short && i + ahead < rows) {
+            fetch(value + width * at[i + ahead], width);
+            fetch(square + width * at[i + ahead], width);
+            if (visited != nullptr) __builtin_prefetch(visited + at[i + ahead], 1);
+        }
+        const std::int64_t row = at == nullptr ? i : at[i];
+        std::int64_t updates = 1;
+        if (visited != nullptr) {
+            updates = step - visited[row];
+            visited[row] = static_cast<std::int32_t>(step);
+        }
+        const float decay = static_cast<float>(updates == 1 ? alpha : std::pow(alpha, static_cast<double>(updates)));
+        const float* __restrict g = gradient + width * i;
+        float *__restrict v = value + width * row, *__restrict s = square + width * row;
+        if (in_root != 0) {
+            for (std::int64_t j = 0; j < width; ++j) {
+                s[j] = decay * s[j] + share * (g[j] * g[j]);
+                v[j] -= lr * g[j] / std::sqrt(s[j] + eps);
+            }
+        } else {
+            for (std::int64_t j = 0; j < width; ++j) {
+                s[j] = decay * s[j] + share * (g[j] * g[j]);
+                v[j] -= lr * g[j] / (std::sqrt(s[j]) + eps);
+            }
+        }
+    }
+}
+
 // A factorisation machine of each row: D numbers times rows of their own, then F rows that were gathered; a row is its
 // weight and its vector of `dim`. order = sum of weights + sum of products of all pairs of vectors; the vectors times their
 // numbers and their sum are kept.

@@ -42,6 +42,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "adagrad_rows": (None, [_INT, _INT, *[_FLOAT] * 2, *[_POINTER] * 4]),
     "rowwise_adagrad_rows": (None, [_INT, _INT, *[_FLOAT] * 2, *[_POINTER] * 4]),
     "lazy_adam_rows": (None, [_INT, _INT, *[_FLOAT] * 4, *[_POINTER] * 5]),
+    "rmsprop_rows": (None, [_INT, _INT, _FLOAT, ctypes.c_double, _FLOAT, _INT, _INT, *[_POINTER] * 5]),
     "dots_forward": (None, [*[_INT] * 5, *[_POINTER] * 4]),
     "dots_backward": (None, [*[_INT] * 4, *[_POINTER] * 6]),
     "fm_forward": (None, [*[_INT] * 4, *[_POINTER] * 6]),

@@ -13,8 +13,12 @@ from recexp.errors import DeviceError
 
 #: Tensors of a parameter's size that an optimiser keeps, beside the momentum where there is one.
 STATES: Mapping[str, int] = {
-    "adam": 2, "lazy_adam": 2, "adagrad": 1, "adagrad_momentum": 1, "rmsprop": 1, "rowwise_adagrad": 0, "sgd": 0,
+    "adam": 2, "lazy_adam": 2, "adagrad": 1, "adagrad_momentum": 1, "rmsprop": 1, "rmsprop_tf": 1, "rowwise_adagrad": 0,
+    "sgd": 0,
 }  # fmt: skip
+#: Those that keep the last visit of each row, four bytes, where rows rest.
+COUNTING = frozenset({"rmsprop", "rmsprop_tf"})
+_COUNT_BYTES = 4
 _LISTED = 3
 
 
@@ -65,9 +69,11 @@ def needed(make: Callable[[], nn.Module], optim: OptimSettings, *, row_gradients
     weights = sum(size for size, _, _ in sizes)
     rows = row_gradients and optim.rows == "touched"
     gradients = sum(size for size, _, p in sizes if not (rows and p.dim() == 2))
-    states = STATES[optim.name] + bool(optim.momentum)
+    states = weights * (STATES[optim.name] + bool(optim.momentum))
+    if optim.rows == "touched" and optim.name in COUNTING:
+        states += sum(_COUNT_BYTES * len(p) for _, _, p in sizes if p.dim() == 2)
     largest = [f"{name} {' x '.join(f'{n:,}' for n in p.shape)}" for _, name, p in sizes[:_LISTED]]
-    return Needed(weights, gradients, states * weights, tuple(largest))
+    return Needed(weights, gradients, states, tuple(largest))
 
 
 def assert_room(

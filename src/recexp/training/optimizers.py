@@ -94,8 +94,9 @@ def _optimizer(groups: list[dict[str, Any]], settings: OptimSettings, ways: dict
     name, touched = settings.name, settings.rows == "touched"
     if not touched and name in _BUILDERS:
         return _BUILDERS[name](groups, settings, ways)
-    if name not in _RULES or (name == "sgd" and settings.momentum):
-        raise ConfigError([rows_problem(name, settings.momentum) or f"optim.name={name} is not known"])
+    problem = rows_problem(name, settings.momentum) if touched else None
+    if problem or name not in _RULES:
+        raise ConfigError([problem or f"optim.name={name} is not known"])
     fused = ways["fused"] and all(p.device.type in FUSED_ADAM for group in groups for p in group["params"])
     rule, table_rule = _RULES[name](settings, fused)
     return RowOptimizer(groups, rule, lr=settings.lr, touched=touched, table_rule=table_rule)
@@ -151,6 +152,14 @@ def _rowwise_adagrad(s: OptimSettings, fused: bool) -> Rules:
     return row_rules.Adagrad(**options), row_rules.RowwiseAdagrad(**options)
 
 
+def _rms(**defaults: Any) -> Callable[[OptimSettings, bool], Rules]:
+    def make(s: OptimSettings, fused: bool) -> Rules:
+        options = {**defaults, **_given(alpha=s.alpha, eps=s.eps, momentum=s.momentum)}
+        return _plain(row_rules.RMSProp(**options, lazy=s.rows == "touched"))
+
+    return make
+
+
 #: The rule of all parameters, and another one of tables where that differs.
 _RULES: dict[str, Callable[[OptimSettings, bool], Rules]] = {
     "adagrad_momentum": lambda s, _: _plain(
@@ -159,6 +168,8 @@ _RULES: dict[str, Callable[[OptimSettings, bool], Rules]] = {
     "adagrad": lambda s, _: _plain(row_rules.Adagrad(**_given(eps=s.eps, initial_accumulator=s.initial_accumulator))),
     "rowwise_adagrad": _rowwise_adagrad,
     "lazy_adam": _lazy_adam,
+    "rmsprop": _rms(),
+    "rmsprop_tf": _rms(alpha=0.9, eps=1e-10, initial=1.0, eps_in_root=True),
     "sgd": lambda s, _: _plain(row_rules.SGD()),
 }
 

@@ -10,7 +10,7 @@ from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 
 from recexp.models.tables import RowGradient
-from recexp.training.row_rules import SGD, Rule
+from recexp.training.row_rules import MATRIX, SGD, Rule
 from recexp.training.rules_in_place import in_place
 
 
@@ -44,7 +44,7 @@ class RowOptimizer(Optimizer):
                 self.state[parameter]["step"] = 0
                 if table_rule is None:
                     self.state[parameter].update(rule.start(parameter))
-                may_be_table = parameter.dim() == 2 and group.get("tables", True)
+                may_be_table = parameter.dim() == MATRIX and group.get("tables", True)
                 if may_be_table and (touched or table_rule is not None):
                     parameter.looked_up = []
 
@@ -103,12 +103,12 @@ class RowOptimizer(Optimizer):
             return
         whole, decay = parameter.grad, group["weight_decay"]
         loops = self._in_place if rule is self.table_rule and not decay else None
-        done = loops and loops.takes(parameter, whole) and loops.whole(parameter, whole, tensors, group["lr"])
-        if done:
+        lr, step = group["lr"], self.state[parameter]["step"]
+        if loops and loops.takes(parameter, whole) and loops.whole(parameter, whole, tensors, lr, step):
             return
         if decay:
             whole = whole.add(parameter, alpha=decay)
-        rule.apply(parameter, whole, tensors, group["lr"], self.state[parameter]["step"])
+        rule.apply(parameter, whole, tensors, lr, step)
 
     def _update_given(self, parameter: nn.Parameter, gradient: RowGradient, group: dict[str, Any]) -> None:
         if parameter.grad is not None and self._rows_only:
@@ -160,6 +160,14 @@ class RowOptimizer(Optimizer):
             rule = self.table_rule if state["table"] else rule
         state["step"] += 1
         return rule, {name: tensor for name, tensor in state.items() if name not in ("step", "table")}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As torch's, which makes a parameter's type of whole numbers, too: in float32 they are exact to 2 ** 24."""
+        super().load_state_dict(state_dict)
+        for number, parameter in enumerate(self._parameters()):
+            for name, given in state_dict["state"].get(number, {}).items():
+                if isinstance(given, Tensor) and not given.is_floating_point():
+                    self.state[parameter][name] = given.detach().clone().to(parameter.device)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients. On a CPU a table's stays allocated, and only the rows that have one are zeroed."""

@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+#: Dimensions of what may be a table.
+MATRIX = 2
+
 
 class Rule(Protocol):
     """One optimiser's arithmetic."""
@@ -127,6 +130,54 @@ class LazyAdam(Adam):
     def rate(self, lr: float, step: int) -> float:
         """The learning rate with both corrections for moments that started at 0."""
         return lr * math.sqrt(1 - self.beta2**step) / (1 - self.beta1**step)
+
+
+@dataclass(frozen=True)
+class RMSProp:
+    """torch.optim.RMSprop's: s = alpha s + (1 - alpha) g^2; value -= lr g / (sqrt(s) + eps).
+
+    TensorFlow's has ``eps_in_root`` and starts s at 1 (ApplyRMSProp in tensorflow/core/kernels/training_ops.cc; slot
+    ``rms`` of tf.compat.v1.train.RMSPropOptimizer). With ``lazy``, rows may be left out while their gradient is zero:
+    such a row would only have multiplied s by alpha, which is made good when it comes back.
+    """
+
+    alpha: float = 0.99
+    eps: float = 1e-8
+    momentum: float = 0.0
+    initial: float = 0.0
+    eps_in_root: bool = False
+    lazy: bool = False
+
+    def start(self, parameter: Tensor) -> dict[str, Tensor]:
+        """The mean square, the momentum where there is one, and the last visits int32[rows, 1] where rows rest."""
+        state = {"square": torch.full_like(parameter, self.initial)}
+        if self.momentum:
+            state["buffer"] = torch.zeros_like(parameter)
+        if self.lazy and parameter.dim() == MATRIX:
+            state["visited"] = parameter.new_zeros((len(parameter), 1), dtype=torch.int32)
+        return state
+
+    def apply(self, value: Tensor, gradient: Tensor, state: Mapping[str, Tensor], lr: float, step: int) -> None:
+        """One update."""
+        square = state["square"]
+        square.mul_(self.decay(state, step)).addcmul_(gradient, gradient, value=1 - self.alpha)
+        root = square.add(self.eps).sqrt_() if self.eps_in_root else square.sqrt().add_(self.eps)
+        if "visited" in state:
+            state["visited"].fill_(step)
+        if not self.momentum:
+            value.addcdiv_(gradient, root, value=-lr)
+        elif self.eps_in_root:
+            # TensorFlow keeps the step, torch what is to be multiplied by the rate: they differ where the rate changes.
+            state["buffer"].mul_(self.momentum).addcdiv_(gradient, root, value=lr)
+            value.sub_(state["buffer"])
+        else:
+            state["buffer"].mul_(self.momentum).addcdiv_(gradient, root)
+            value.add_(state["buffer"], alpha=-lr)
+
+    def decay(self, state: Mapping[str, Tensor], step: int) -> float | Tensor:
+        """The factor on the mean squares of rows that were last visited some updates ago."""
+        visited = state.get("visited")
+        return self.alpha if visited is None else torch.pow(self.alpha, (step - visited).to(state["square"].dtype))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recexp.models import native
 from recexp.models.tables import RowGradient
-from recexp.training.row_rules import SGD, Adagrad, AdagradMomentum, LazyAdam, RowwiseAdagrad, Rule
+from recexp.training.row_rules import SGD, Adagrad, AdagradMomentum, LazyAdam, RMSProp, RowwiseAdagrad, Rule
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,12 @@ class InPlace:
             for tensor in (parameter, gradient)
         )
 
-    def whole(self, parameter: Tensor, gradient: Tensor, state: Mapping[str, Tensor], lr: float) -> bool:
+    def whole(self, parameter: Tensor, gradient: Tensor, state: Mapping[str, Tensor], lr: float, step: int = 1) -> bool:
         """Update a whole parameter; False, and nothing is done, where there is no loop for that."""
+        if isinstance(self.rule, RMSProp):
+            size = tuple(parameter.shape) if "visited" in state else (1, parameter.numel())
+            self._rmsprop(size, None, gradient, parameter, state, lr, step)
+            return True
         if not isinstance(self.rule, AdagradMomentum):
             return False
         self.library.adagrad_momentum(
@@ -60,6 +64,10 @@ class InPlace:
             step: Updates so far, this one included.
         """
         rule, library = self.rule, self.library
+        if isinstance(rule, RMSProp):
+            size = len(gradient.rows), table.shape[1]
+            self._rmsprop(size, gradient.rows, gradient.values, table, state, lr, step)
+            return
         size = len(gradient.rows), table.shape[1]
         places = gradient.rows.data_ptr(), gradient.values.data_ptr(), table.data_ptr()
         kept = [state[name].data_ptr() for name in _KEPT[type(rule)]]
@@ -75,6 +83,20 @@ class InPlace:
         else:
             library.sgd_rows(*size, lr, *places)
 
+    def _rmsprop(
+        self, size: tuple[int, ...], rows: Tensor | None, gradient: Tensor, value: Tensor, state: Mapping[str, Tensor],
+        lr: float, step: int,
+    ) -> None:  # fmt: skip
+        """Update some rows, or all of them."""
+        rule = self.rule
+        assert isinstance(rule, RMSProp)
+        visited = state.get("visited")
+        self.library.rmsprop_rows(
+            *size, lr, rule.alpha, rule.eps, rule.eps_in_root, step, rows.data_ptr() if rows is not None else None,
+            gradient.data_ptr(), value.data_ptr(), state["square"].data_ptr(),
+            visited.data_ptr() if visited is not None else None,
+        )  # fmt: skip
+
 
 #: What the loops take of a rule's state, in their order.
 _KEPT: dict[type, tuple[str, ...]] = {
@@ -82,13 +104,16 @@ _KEPT: dict[type, tuple[str, ...]] = {
     Adagrad: ("sum",),
     RowwiseAdagrad: ("row_sum",),
     LazyAdam: ("exp_avg", "exp_avg_sq"),
+    RMSProp: ("square", "visited"),
     SGD: (),
 }
 
 
 def in_place(rule: Rule) -> InPlace | None:
     """The loops of a rule, None where there are none."""
-    if type(rule) not in _KEPT or (isinstance(rule, AdagradMomentum) and not rule.momentum):
+    if type(rule) not in _KEPT:
+        return None
+    if (isinstance(rule, AdagradMomentum) and not rule.momentum) or (isinstance(rule, RMSProp) and rule.momentum):
         return None
     library = native.library()
     return None if library is None else InPlace(library, rule)
