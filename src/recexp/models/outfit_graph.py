@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 EDGES = ("complete", "mean", "cooccurrence")
 #: Slope of the leaky ReLU below 0 (the reference's).
 _SLOPE = 0.01
+#: On a processor, torch multiplies batches of matrices with fewer products than this in a loop without vectors.
+_FEWEST_PRODUCTS = 400
+#: So few states are worth zeros beside them.
+_FEW_STATES = 3
 
 
 @dataclass(frozen=True)
@@ -178,4 +182,9 @@ class OutfitGraph(nn.Module):
 
 def _each(states: Tensor, matrices: Tensor) -> Tensor:
     """Every node's states times its own matrix, [B, W, K, h], at least float32."""
-    return widened(torch.bmm(states.flatten(0, 1), matrices)).view_as(states)
+    flat = states.flatten(0, 1)
+    missing = math.ceil(_FEWEST_PRODUCTS / matrices[0].numel()) - flat.shape[1]
+    if states.device.type != "cpu" or not 0 < missing <= _FEW_STATES - flat.shape[1]:
+        return widened(torch.bmm(flat, matrices)).view_as(states)
+    padded = torch.bmm(nn.functional.pad(flat, (0, 0, 0, missing)), matrices)
+    return widened(padded[:, : flat.shape[1]]).reshape(states.shape)
