@@ -24,7 +24,10 @@ import numpy as np
 
 from recexp.models import kernels
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("native.cpp", "native_graph.cpp", "native_math.h"))
+SOURCES = tuple(
+    Path(__file__).with_name(name)
+    for name in ("native.cpp", "native_graph.cpp", "native_outfits.cpp", "native_math.h", "native_lanes.h")
+)
 #: Sums may be taken in any order, so that they can be vectorised; numbers that are not finite stay what they are.
 FLAGS = (
     "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math",
@@ -47,6 +50,14 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "dots_backward": (None, [*[_INT] * 4, *[_POINTER] * 6]),
     "fm_forward": (None, [*[_INT] * 4, *[_POINTER] * 6]),
     "fm_backward": (None, [*[_INT] * 4, *[_POINTER] * 7]),
+    "graph_room": (_INT, [_POINTER]),
+    "graph_forward": (None, [_POINTER]),
+    "graph_backward": (None, [_POINTER]),
+    "project_runs": (None, [*[_INT] * 3, *[_POINTER] * 5]),
+    "project_runs_backward": (None, [*[_INT] * 3, *[_POINTER] * 4]),
+    "sum_words": (None, [*[_INT] * 4, *[_POINTER] * 6]),
+    "pair_gradient": (ctypes.c_double, [_INT, _INT, *[_FLOAT] * 2, _POINTER, _FLOAT, *[_POINTER] * 3]),
+    "consistency_gradient": (ctypes.c_double, [*[_INT] * 3, *[_FLOAT] * 3, *[_POINTER] * 7]),
 }
 _COMPILE_S, _ASK_S = 60, 10
 _SUM_BYTES = 32

@@ -1,0 +1,16 @@
+// Several float32 numbers as one value, as GCC and Clang have them for every processor; for the loops of native*.cpp.
+
+#pragma once
+
+#include <cstdint>
+
+namespace {
+
+using Int = std::int64_t;
+typedef float Lanes __attribute__((vector_size(32), aligned(4), may_alias));
+const Int lanes = 8;
+
+inline Lanes load(const float* at) { return *reinterpret_cast<const Lanes*>(at); }
+inline void store(float* at, Lanes value) { *reinterpret_cast<Lanes*>(at) = value; }
+
+}  // namespace
