@@ -73,7 +73,7 @@ def open_array(folder: Path, name: str, stated: Mapping[str, Any]) -> npt.NDArra
     array = np.load(path, allow_pickle=False) if 0 in stated["shape"] else _mapped(path)
     if array.dtype.str != stated["dtype"] or list(array.shape) != stated["shape"]:
         raise ValueError(f"{path.name} is {array.dtype.str} {list(array.shape)}, not as written")
-    return array  # type: ignore[no-any-return]
+    return array
 
 
 def _mapped(path: Path) -> npt.NDArray[Any]:

@@ -143,7 +143,9 @@ def _opened(folder: Path, content: Mapping[str, Any]) -> Outfits:
         published = PublishedQuestions(**{name: arrays[_PREFIX + name] for name in _QUESTIONS})
     return Outfits(
         **{name: arrays[name] for name in _ALWAYS},
-        **{name: arrays.get(name) for name in _FEATURES},
+        image=arrays.get(IMAGE),
+        words=arrays.get("words"),
+        word_offsets=arrays.get("word_offsets"),
         bounds=tuple(content["bounds"]),
         categories=tuple(Category(**category) for category in content["categories"]),
         num_words=content["num_words"],

@@ -195,6 +195,20 @@ def open_member(path: Path, name: str) -> Iterator[IO[bytes]]:
     raise DataError(f"{path} holds no {name}.")
 
 
+@contextmanager
+def open_files(path: Path) -> Iterator[Iterator[tuple[str, Callable[[], bytes]]]]:
+    """Every plain file of an archive in turn: its name, and what reads its content before the next one is taken.
+
+    Args:
+        path: zip, tar, tar.gz or tar.xz; recognised by content.
+
+    Raises:
+        DataError: as :func:`read_member`, also while the files are read.
+    """
+    with _open(path) as members:
+        yield ((each.name, partial(_content, each, path, 1 << 30)) for each in members if each.kind == "file")
+
+
 def _content(member: _Member, path: Path, max_bytes: int) -> bytes:
     shown = f"{member.name!r} in {path}"
     if member.size > max_bytes:
