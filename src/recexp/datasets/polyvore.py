@@ -75,15 +75,9 @@ class _Reading:
         if source is None and wanted == "ngnn":
             raise DataError(f"dataset.source=ngnn: {self._nowhere()} {_ways()}")
         word = "xthan" if source is None else source.word
-        if word == "ngnn" and self._min_count != ngnn.MIN_CATEGORY_COUNT:
-            raise ConfigError([
-                f"dataset.min_category_count={self._min_count}: NGNN's files in {source.place if source else ''} are "
-                f"filtered with {ngnn.MIN_CATEGORY_COUNT} already. Leave it out, or filter the raw outfits: "
-                f"dataset.source=xthan."
-            ])  # fmt: skip
-        by_name = (
-            self._needs("text") and (self._dataset.get("text") or ("names" if word == "xthan" else "files")) == "names"
-        )
+        by_name = (self._dataset.get("text") or ("names" if word == "xthan" else "files")) == "names"
+        self._check(word, by_name=by_name)
+        by_name = by_name and self._needs("text")
         image = self._vectors("image", source) if self._needs("image") else None
         text = self._vectors("text", source) if self._needs("text") and not by_name else None
         names = self._names(source) if by_name else {}
@@ -93,6 +87,27 @@ class _Reading:
             self._places.progress,
         )  # fmt: skip
         return OutfitRecording(self._content(source, names, image, text), self._options(build, word), build.write)
+
+    def _check(self, word: str, *, by_name: bool) -> None:
+        """Options that have no effect on the files that were found, which the settings alone do not tell."""
+        problems = []
+        if word == "ngnn" and self._min_count != ngnn.MIN_CATEGORY_COUNT:
+            problems.append(
+                f"dataset.min_category_count={self._min_count}: NGNN's files, which were found, are filtered with "
+                f"{ngnn.MIN_CATEGORY_COUNT} already. Leave it out, or filter the raw outfits: dataset.source=xthan."
+            )
+        if self._dataset.get("text_words") == "last" and not by_name:
+            problems.append(
+                "dataset.text_words=last is about the items' names, and NGNN's files, which were found, come with "
+                "vectors of words. Leave it out, or use the names: dataset.text=names."
+            )
+        if self._dataset.get("text_path") is not None and by_name:
+            problems.append(
+                f"dataset.text_path={self._dataset['text_path']} has no effect: the raw outfits, which were found, "
+                "come with the items' names. Leave it out, or use the vectors: dataset.text=files."
+            )
+        if problems:
+            raise ConfigError(problems)
 
     def _needs(self, kind: str) -> bool:
         return self._features in {"all", kind}
@@ -178,9 +193,9 @@ class _Reading:
             where = RELEASE.url if source is None else source.place
             raise DataError(
                 f"dataset.features={self._features}: the outfits of {where} are there, the {kind} vectors of their "
-                f"items are not. NGNN's authors offer them at {VECTORS_ADDRESS}, to be fetched by hand: name their folder or "
-                f"archive with dataset.{option}=PATH. To train on the outfits without vectors, from the categories of "
-                f"items alone: dataset.features=category."
+                f"items are not. NGNN's authors offer them at {VECTORS_ADDRESS}, to be fetched by hand: name their "
+                f"folder or archive with dataset.{option}=PATH. To train on the outfits without vectors, from "
+                f"the categories of items alone: dataset.features=category."
             )
         return found
 
@@ -231,6 +246,6 @@ def git_blob(path: Path) -> str:
 def _ways() -> str:
     return (
         f"NGNN's filtered outfits lie in the folder data of {NGNN_ADDRESS}, the raw ones in {RELEASE.url}: name a "
-        f"folder or an archive with dataset.path=PATH, put it into a folder that paths.data or RECEXP_DATA names, or use "
-        f"{RELEASE.otherwise.removeprefix('use ')}."
+        f"folder or an archive with dataset.path=PATH, put it into a folder that paths.data or RECEXP_DATA names, or "
+        f"use {RELEASE.otherwise.removeprefix('use ')}."
     )

@@ -138,7 +138,9 @@ class Build:
                 continue
             told = f"{source}: {len(absent):,} of {len(labels):,} items have no {kind.replace('_', ' ')}"
             if self.missing == "error":
-                shown = ", ".join(absent[:SHOWN]) + (" ..." if len(absent) > SHOWN else "")
+                shown = ", ".join(absent[:SHOWN]) + (
+                    f" and {len(absent) - SHOWN:,} more" if len(absent) > SHOWN else ""
+                )
                 raise DataError(
                     f"{told}: {shown}. Add their files, or say what becomes of such items: dataset.missing=zero "
                     f"(nothing is known of them) or dataset.missing=drop."

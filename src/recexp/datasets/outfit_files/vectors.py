@@ -109,8 +109,7 @@ class Conversion:
                 shown = [files.shown(name) for name in own]
                 arrays = encode(parse_vectors(contents, shown, width), shown)
                 item = np.array([names[name] for name in own], np.int32)
-                with atomic_file(paths[number]) as stream:
-                    np.savez(stream, item=item, **arrays)  # type: ignore[arg-type]
+                _save(paths[number], {"item": item, **arrays})
             return len(own)
 
         converted = 0
@@ -157,6 +156,11 @@ def _words(vectors: Vectors, names: Sequence[str]) -> _Arrays:
         )
     row, column = np.nonzero(vectors)
     return {"words": column.astype(np.int32), "counts": np.bincount(row, minlength=len(vectors)).astype(np.int64)}
+
+
+def _save(path: Path, arrays: _Arrays) -> None:
+    with atomic_file(path) as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
 def _loaded(path: Path) -> _Arrays:
