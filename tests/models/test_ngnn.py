@@ -14,6 +14,7 @@ from torch import Tensor
 
 from recexp.config.settings import OptimSettings
 from recexp.errors import ConfigError
+from recexp.models import kernels
 from recexp.models.blocks import keep_float32
 from recexp.models.ngnn import NGNN
 from recexp.models.outfit_graph import Neighbours, OutfitGraph
@@ -327,6 +328,30 @@ def test_rows_alone_are_noted_and_given() -> None:
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
+def test_plain_kernels_give_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What devices other than a processor compute."""
+    closet = wardrobe()
+    batch = batch_of(closet, random_rows(closet, 6))
+    found = []
+    for plain in (False, True):
+        monkeypatch.setattr(kernels, "_plain", plain)
+        network = made(closet.sizes, torch.float32, edges="cooccurrence")
+        network.loss(batch).sum().backward()
+        found.append([parameter.grad for parameter in network.parameters()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_whatever_can_have_a_gradient_gets_one(steps: int) -> None:
+    """Several processes wait for it."""
+    closet = wardrobe()
+    network = made(closet.sizes, torch.float32, steps=steps)
+    network.loss(batch_of(closet, random_rows(closet, 6))).sum().backward()
+    assert [p.requires_grad for p in network.parameters()] == [p.grad is not None for p in network.parameters()]
+    assert all(p.requires_grad for p in network.parameters()) == bool(steps)
+
+
 def test_it_is_what_the_problem_needs_and_all_parameters_are_penalised() -> None:
     network = NGNN(sizes=wardrobe().sizes, l2=0.5)
     assert isinstance(network, OutfitNetwork)
@@ -360,6 +385,9 @@ def test_initial_values() -> None:
         assert not graph.candidate_bias.any()
         assert abs(graph.w_conf.mean().item()) < 0.06
         assert graph.w_score.std().item() == pytest.approx(1 / 8, rel=0.35)
+    alone = NGNN(sizes=OutfitSizes(300, {"category": 1}, torch.zeros(300, 300)), hidden_category=25).graphs["category"]
+    assert alone.w_in.shape == (300, 25)
+    assert alone.w_in.std().item() == pytest.approx(1 / 5, rel=0.05)
     slip = NGNN(sizes=sizes, hidden_image=400, hidden_text=400, init_readout="reference").graphs["image"]
     assert slip.w_conf.mean().item() == pytest.approx(1 / 20, abs=0.16)
     assert slip.w_conf.std().item() == pytest.approx(1, rel=0.15)

@@ -92,6 +92,9 @@ class NGNN(nn.Module):
         for name, graph in self._graphs().items():
             width = graph.hidden if name == "category" else _REFERENCE_WIDTH
             graph.initialise(input_std=1 / math.sqrt(width), readout=init_readout)
+            for parameter in graph.of_propagation:
+                # Several processes wait for the gradient of whatever can have one.
+                parameter.requires_grad_(steps > 0)
 
     def _graphs(self) -> dict[str, OutfitGraph]:
         return {name: cast(OutfitGraph, graph) for name, graph in self.graphs.items()}

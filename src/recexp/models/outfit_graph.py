@@ -109,6 +109,12 @@ class OutfitGraph(nn.Module):
         """Parameters of which a batch looks up rows."""
         return [self.w_in, self.w_out, self.w_msg]
 
+    @property
+    def of_propagation(self) -> list[nn.Parameter]:
+        """Parameters that no score depends on without a step."""
+        unit = [self.gate_kernel, self.gate_bias, self.candidate_kernel, self.candidate_bias]
+        return [self.w_out, self.w_msg, *unit]
+
     @torch.no_grad()
     def initialise(self, *, input_std: float, readout: str) -> None:
         """Draw the parameters.
