@@ -127,8 +127,6 @@ def test_a_damaged_chunk_is_done_again(tmp_path: Path) -> None:
     (chunk,) = tmp_path.glob("image-*.npz")
     chunk.write_bytes(chunk.read_bytes()[:500])
     told = []
-    again, other = Conversion(tmp_path, progress=lambda *seen: told.append(seen)).image(
-        files, items, len(items), tmp_path
-    )
+    _, other = Conversion(tmp_path, progress=lambda *seen: told.append(seen)).image(files, items, len(items), tmp_path)
     assert total == other
     assert told == [("read image vectors", 300, 300)]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,6 +21,9 @@ from recexp.storage.checksum import sha256_json
 
 ENDING = ".json"
 _SAMPLES, _SAMPLE = 64, 1 << 16
+#: All that stands in vectors of zeros and ones.
+_OF_WORDS = b"[]01., \n"
+_LINES = bytes.maketrans(b",", b"\n")
 Vectors = npt.NDArray[np.float64]
 
 
@@ -138,21 +139,18 @@ def parse_vectors(contents: Sequence[bytes], names: Sequence[str], width: int | 
     file by file, so that the one at fault is named.
 
     Args:
-        contents: Of the files.
+        contents: Of the files, one or more.
         names: Of the files, for errors.
         width: Of each; None: that of the first.
 
     Raises:
         DataError: a file is not a JSON list of so many finite numbers; the message names it.
     """
-    parsed = _at_once(contents)
-    if parsed is None:
-        parsed = [_one(content, name) for content, name in zip(contents, names, strict=True)]
-    width = len(parsed[0]) if width is None and len(parsed) else width
-    for vector, name in zip(parsed, names, strict=True):
-        if len(vector) != width or not width:
-            raise DataError(f"{name} has {len(vector):,} numbers; others have {width:,}. Fetch it again, or remove it.")
-    found = np.stack(parsed) if len(parsed) else np.zeros((0, width or 0))
+    may_be_words = not contents[0].translate(None, _OF_WORDS)
+    found = _zeros_and_ones(contents) if may_be_words else None
+    found = _numbers(contents) if found is None else found
+    if found is None or (width is not None and found.shape[1] != width):
+        found = _one_by_one(contents, names, width)
     wrong = np.argwhere(~np.isfinite(found))
     if wrong.size:
         row, column = wrong[0]
@@ -160,27 +158,52 @@ def parse_vectors(contents: Sequence[bytes], names: Sequence[str], width: int | 
     return found
 
 
-def _at_once(contents: Sequence[bytes]) -> list[Vectors] | None:
-    from pyarrow import ArrowInvalid, csv  # takes time to import, and prepared data needs none
+def _zeros_and_ones(contents: Sequence[bytes]) -> Vectors | None:
+    """Lists of nothing but 0, 1, 0.0 and 1.0, as words' vectors are; None for any other."""
+    texts = [content.strip().replace(b".0", b"").replace(b", ", b",") for content in contents]
+    size = len(texts[0])
+    if size < 3 or not size % 2 or any(len(text) != size for text in texts):
+        return None
+    signs = np.frombuffer(b"".join(texts), np.uint8).reshape(len(texts), size)
+    between, digits = signs[:, 2:-1:2], signs[:, 1::2]
+    brackets = np.all(signs[:, 0] == ord("[")) and np.all(signs[:, -1] == ord("]"))
+    if not brackets or np.any(between != ord(",")) or np.any((digits != ord("0")) & (digits != ord("1"))):
+        return None
+    found: Vectors = (digits == ord("1")).astype(np.float64)
+    return found
+
+
+def _numbers(contents: Sequence[bytes]) -> Vectors | None:
+    """Lists of numbers, all as long as the first; None where they are anything else."""
+    from pyarrow import ArrowInvalid, BufferReader, csv  # takes time to import, and prepared data needs none
 
     texts = [content.strip() for content in contents]
-    if not texts or not all(text[:1] == b"[" and text[-1:] == b"]" and len(text) > 2 for text in texts):
+    width = texts[0].count(b",") + 1
+    if not all(text[:1] == b"[" and text[-1:] == b"]" and text.count(b",") + 1 == width for text in texts):
         return None
-    lines = b",".join(text[1:-1] for text in texts).replace(b", ", b"\n").replace(b",", b"\n")
+    lines = b",".join([text[1:-1] for text in texts]).translate(_LINES)
     try:
         column = csv.read_csv(
-            io.BytesIO(lines),
+            BufferReader(lines),
             read_options=csv.ReadOptions(column_names=["x"], use_threads=False, block_size=len(lines) + 2),
             parse_options=csv.ParseOptions(quote_char=False, delimiter="\t", ignore_empty_lines=False),
-            convert_options=csv.ConvertOptions(column_types={"x": "float64"}, null_values=[]),
+            convert_options=csv.ConvertOptions(column_types={"x": "float64"}, null_values=[], check_utf8=False),
         )["x"]
     except ArrowInvalid:
         return None
-    ends = np.cumsum([text.count(b",") + 1 for text in texts])
-    if column.null_count or len(column) != ends[-1]:
+    if column.null_count or len(column) != width * len(texts):
         return None
-    numbers = column.to_numpy()
-    return [numbers[first:last] for first, last in pairwise([0, *ends.tolist()])]
+    numbers: Vectors = column.to_numpy().reshape(len(texts), width)
+    return numbers
+
+
+def _one_by_one(contents: Sequence[bytes], names: Sequence[str], width: int | None) -> Vectors:
+    parsed = [_one(content, name) for content, name in zip(contents, names, strict=True)]
+    width = len(parsed[0]) if width is None else width
+    for vector, name in zip(parsed, names, strict=True):
+        if len(vector) != width or not width:
+            raise DataError(f"{name} has {len(vector):,} numbers; others have {width:,}. Fetch it again, or remove it.")
+    return np.stack(parsed)
 
 
 def _one(content: bytes, name: str) -> Vectors:

@@ -22,7 +22,9 @@ from recexp.storage.atomic import atomic_file, explain_full_disk
 from recexp.storage.download import Progress
 
 CHUNK_FILES = 512
+_AT_ONCE = 64
 _Arrays = dict[str, npt.NDArray[Any]]
+_Encode = Callable[[Vectors, Sequence[str]], _Arrays]
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Conversion:
         files: VectorFiles,
         items: Mapping[str, int],
         kind: str,
-        encode: Callable[[Vectors, Sequence[str]], _Arrays],
+        encode: _Encode,
     ) -> tuple[int, Iterator[_Arrays]]:
         names = {name: items[label] for label, name in files.labels().items() if label in items}
         if not names:
@@ -105,9 +107,7 @@ class Conversion:
             number, contents = task
             own = chunks[number]
             if not done[number]:
-                contents = [files.read(name) for name in own] if contents is None else contents
-                shown = [files.shown(name) for name in own]
-                arrays = encode(parse_vectors(contents, shown, width), shown)
+                arrays = _encoded(files, own, contents, width, encode)
                 item = np.array([names[name] for name in own], np.int32)
                 _save(paths[number], {"item": item, **arrays})
             return len(own)
@@ -125,6 +125,19 @@ def in_rows(own: Sequence[npt.NDArray[np.int32]]) -> tuple[npt.NDArray[np.int32]
     offsets = np.zeros(len(own) + 1, np.int64)
     np.cumsum([len(words) for words in own], out=offsets[1:])
     return np.concatenate([np.zeros(0, np.int32), *own]), offsets
+
+
+def _encoded(
+    files: VectorFiles, names: Sequence[str], contents: list[bytes] | None, width: int, encode: _Encode
+) -> _Arrays:
+    """A few files at a time: numbers stay in the processor's cache."""
+    pieces = []
+    for first in range(0, len(names), _AT_ONCE):
+        own = names[first : first + _AT_ONCE]
+        texts = [files.read(name) for name in own] if contents is None else contents[first : first + _AT_ONCE]
+        shown = [files.shown(name) for name in own]
+        pieces.append(encode(parse_vectors(texts, shown, width), shown))
+    return {kind: np.concatenate([piece[kind] for piece in pieces]) for kind in pieces[0]}
 
 
 def _width(files: VectorFiles, name: str) -> int:
