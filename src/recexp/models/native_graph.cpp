@@ -19,41 +19,27 @@ namespace {
 // Widths are whole registers: the numbers behind the h of a row are 0 and stay 0.
 inline Int padded(Int h) { return (h + lanes - 1) / lanes * lanes; }
 
-// out[R, V lanes] += x[R, depth] m[depth, V lanes], with x[r, k] at x + r row + k deep: `row` and `deep` swapped, x is
-// transposed.
-template <int R, int V>
-inline void tile(Int depth, const float* x, Int row, Int deep, const float* m, Int m_row, float* out, Int out_row) {
-    Lanes sum[R][V];
-    for (int r = 0; r < R; ++r)
-        for (int v = 0; v < V; ++v) sum[r][v] = load(out + r * out_row + v * lanes);
+// out[R, lanes] += x[R, depth] m[depth, lanes], with x[r, k] at x + r row + k deep: `row` and `deep` swapped, x is
+// transposed. Rows of m and out are `width` apart.
+template <int R>
+[[gnu::always_inline]] inline void tile(Int depth, Int width, const float* x, Int row, Int deep, const float* m, float* out) {
+    Lanes sum[R];
+    for (int r = 0; r < R; ++r) sum[r] = load(out + r * width);
     for (Int k = 0; k < depth; ++k) {
-        Lanes w[V];
-        for (int v = 0; v < V; ++v) w[v] = load(m + k * m_row + v * lanes);
-        for (int r = 0; r < R; ++r) {
-            const float e = x[r * row + k * deep];
-            for (int v = 0; v < V; ++v) sum[r][v] += e * w[v];
-        }
+        const Lanes w = load(m + k * width);
+        for (int r = 0; r < R; ++r) sum[r] += x[r * row + k * deep] * w;
     }
-    for (int r = 0; r < R; ++r)
-        for (int v = 0; v < V; ++v) store(out + r * out_row + v * lanes, sum[r][v]);
+    for (int r = 0; r < R; ++r) store(out + r * width, sum[r]);
 }
 
-template <int V>
-void tiles(Int rows, Int depth, const float* x, Int row, Int deep, const float* m, Int m_row, float* out, Int out_row) {
-    Int r = 0;
-    for (; r + 4 <= rows; r += 4) tile<4, V>(depth, x + r * row, row, deep, m, m_row, out + r * out_row, out_row);
-    if (r + 2 <= rows) {
-        tile<2, V>(depth, x + r * row, row, deep, m, m_row, out + r * out_row, out_row);
-        r += 2;
+// out[rows, width] += x[rows, depth] m[depth, width].
+[[gnu::always_inline]] inline void product(Int rows, Int depth, Int width, const float* x, Int row, Int deep, const float* m, float* out) {
+    for (Int c = 0; c < width; c += lanes) {
+        Int r = 0;
+        for (; r + 6 <= rows; r += 6) tile<6>(depth, width, x + r * row, row, deep, m + c, out + r * width + c);
+        for (; r + 2 <= rows; r += 2) tile<2>(depth, width, x + r * row, row, deep, m + c, out + r * width + c);
+        if (r < rows) tile<1>(depth, width, x + r * row, row, deep, m + c, out + r * width + c);
     }
-    if (r < rows) tile<1, V>(depth, x + r * row, row, deep, m, m_row, out + r * out_row, out_row);
-}
-
-// out[rows, width] += x[rows, depth] m[depth, width]; rows of m and out are `width` apart, a multiple of the lanes.
-void product(Int rows, Int depth, Int width, const float* x, Int row, Int deep, const float* m, float* out) {
-    Int at = 0;
-    for (; at + 2 * lanes <= width; at += 2 * lanes) tiles<2>(rows, depth, x, row, deep, m + at, width, out + at, width);
-    if (at < width) tiles<1>(rows, depth, x, row, deep, m + at, width, out + at, width);
 }
 
 // One modality of a batch, as the caller lays it out: numbers and addresses of 8 bytes each, in this order.
@@ -78,6 +64,7 @@ struct Graph {
 };
 
 enum Edges { complete = 0, mean = 1, weighted = 2 };
+const Int usual = 12;        // hidden, for which there are loops of their own
 const float slope = 0.01f;  // of the leaky ReLU
 const Int sections = 6;     // of each step: state, sum of messages, message, reset, update, candidate
 
@@ -158,29 +145,25 @@ void pack(const Graph& g, const Layout& at, bool transposed) {
 }
 
 // to[i] = what node i gets of from[j] by all j of its outfit; `back`: what node i gave, which is the way of a gradient.
-void gather(const Graph& g, const Layout& at, const float* from, float* to, bool back) {
-    const Int width = at.width;
-    std::vector<float> sum(width);
+void gather(const Graph& g, const Layout& at, Int width, const float* from, float* to, bool back) {
     for (Int k = 0; k < g.outfits; ++k) {
         const Int first = at.begin[k], last = at.begin[k + 1];
-        if (g.edges == weighted) {
-            for (Int i = first; i < last; ++i) {
-                float* own = to + i * width;
-                std::memset(own, 0, sizeof(float) * width);
-                for (Int j = first; j < last; ++j) {
-                    const Int a = at.category[back ? i : j], b = at.category[back ? j : i];
-                    const float w = i == j ? 0.0f : g.weight[a * g.categories + b];
-                    for (Int c = 0; c < width; ++c) own[c] += w * from[j * width + c];
-                }
-            }
-            continue;
-        }
         const float share = g.edges == mean ? 1.0f / static_cast<float>(last - first - 1) : 1.0f;
-        std::fill(sum.begin(), sum.end(), 0.0f);
-        for (Int i = first; i < last; ++i)
-            for (Int c = 0; c < width; ++c) sum[c] += from[i * width + c];
-        for (Int i = first; i < last; ++i)
-            for (Int c = 0; c < width; ++c) to[i * width + c] = share * (sum[c] - from[i * width + c]);
+        for (Int c = 0; c < width; c += lanes) {
+            Lanes sum = {};
+            for (Int i = first; i < last; ++i) sum += load(from + i * width + c);
+            for (Int i = first; i < last; ++i) {
+                Lanes got = share * (sum - load(from + i * width + c));
+                if (g.edges == weighted) {
+                    got = Lanes{};
+                    for (Int j = first; j < last; ++j) {
+                        const Int a = at.category[back ? i : j], b = at.category[back ? j : i];
+                        if (i != j) got += g.weight[a * g.categories + b] * load(from + j * width + c);
+                    }
+                }
+                store(to + i * width + c, got);
+            }
+        }
     }
 }
 
@@ -189,15 +172,17 @@ void fill_rows(Int rows, Int width, const float* row, float* to) {
 }
 
 // One step of n nodes: from the state in the first section to the next one's behind the sections.
+template <Int H>
 void step_forward(const Graph& g, const Layout& at, Int n, float* kept) {
-    const Int h = g.hidden, width = at.width, all = n * width;
-    float *state = kept, *sum = kept + all, *message = sum + all, *reset = message + all, *update = reset + all,
-          *own = update + all, *next = own + all, *said = at.scratch, *gated = said + all;
+    const Int h = H ? H : g.hidden, width = H ? padded(H) : at.width, all = n * width;
+    float *state = kept, *sum = kept + all, *message = sum + all,
+          *reset = message + all, *update = reset + all, *own = update + all,
+          *next = own + all, *said = at.scratch, *gated = said + all;
     std::memset(said, 0, sizeof(float) * all);
     std::memset(message, 0, sizeof(float) * all);
     for (Int i = 0; i < n; ++i)
         product(1, h, width, state + i * width, width, 1, at.out + at.occurring[i] * at.matrix, said + i * width);
-    gather(g, at, said, sum, false);
+    gather(g, at, width, said, sum, false);
     for (Int i = 0; i < n; ++i)
         product(1, h, width, sum + i * width, width, 1, at.message + at.occurring[i] * at.matrix, message + i * width);
     fill_rows(n, width, at.bias, reset);
@@ -207,12 +192,16 @@ void step_forward(const Graph& g, const Layout& at, Int n, float* kept) {
     product(n, h, width, state, width, 1, at.reset[1], reset);
     product(n, h, width, message, width, 1, at.update[0], update);
     product(n, h, width, state, width, 1, at.update[1], update);
-    for (Int e = 0; e < 2 * all; ++e) reset[e] = sigmoid(reset[e]);
-    for (Int e = 0; e < all; ++e) gated[e] = reset[e] * state[e];
+    for (Int e = 0; e < all; ++e) reset[e] = sigmoid(reset[e]);
+    for (Int e = 0; e < all; ++e) update[e] = sigmoid(update[e]);
+    for (Int e = 0; e < all; e += lanes) store(gated + e, load(reset + e) * load(state + e));
     product(n, h, width, message, width, 1, at.own[0], own);
     product(n, h, width, gated, width, 1, at.own[1], own);
     for (Int e = 0; e < all; ++e) own[e] = fast_tanh(own[e]);
-    for (Int e = 0; e < all; ++e) next[e] = own[e] + update[e] * (state[e] - own[e]);
+    for (Int e = 0; e < all; e += lanes) {
+        const Lanes c = load(own + e);
+        store(next + e, c + load(update + e) * (load(state + e) - c));
+    }
 }
 
 // Confidence and score of a node before sigmoid and ReLU.
@@ -255,30 +244,37 @@ struct Sums {
 };
 
 void add_rows(Int n, Int width, const float* rows, float* sum) {
-    for (Int i = 0; i < n; ++i)
-        for (Int c = 0; c < width; ++c) sum[c] += rows[i * width + c];
+    for (Int c = 0; c < width; c += lanes) {
+        Lanes total = load(sum + c);
+        for (Int i = 0; i < n; ++i) total += load(rows + i * width + c);
+        store(sum + c, total);
+    }
 }
 
 // The gradient of the state before a step, in `d_state`, where that of the state after it is found.
+template <Int H>
 void step_backward(const Graph& g, const Layout& at, Int n, const float* kept, float* d_state, Sums& to) {
-    const Int h = g.hidden, width = at.width, all = n * width;
-    const float *state = kept, *sum = kept + all, *message = sum + all, *reset = message + all, *update = reset + all,
-                *own = update + all;
-    float *d_own = at.scratch, *d_reset = d_own + all, *d_update = d_reset + all, *d_message = d_update + all,
-          *gated = d_message + all, *d_gated = gated + all, *spare = d_gated + all;
-    for (Int e = 0; e < all; ++e) {
-        const float d = d_state[e];
-        d_own[e] = d * (1.0f - update[e]) * (1.0f - own[e] * own[e]);
-        d_update[e] = d * (state[e] - own[e]) * update[e] * (1.0f - update[e]);
-        d_state[e] = d * update[e];
-        gated[e] = reset[e] * state[e];
-        d_message[e] = d_gated[e] = 0.0f;
+    const Int h = H ? H : g.hidden, width = H ? padded(H) : at.width, all = n * width;
+    const float *state = kept, *sum = kept + all, *message = sum + all,
+                *reset = message + all, *update = reset + all, *own = update + all;
+    float *d_own = at.scratch, *d_reset = d_own + all, *d_update = d_reset + all,
+          *d_message = d_update + all, *gated = d_message + all,
+          *d_gated = gated + all, *d_sum = d_gated + all, *d_said = d_sum + all;
+    for (Int e = 0; e < all; e += lanes) {
+        const Lanes d = load(d_state + e), u = load(update + e), c = load(own + e), h_before = load(state + e);
+        store(d_own + e, d * (1.0f - u) * (1.0f - c * c));
+        store(d_update + e, d * (h_before - c) * u * (1.0f - u));
+        store(d_state + e, d * u);
+        store(gated + e, load(reset + e) * h_before);
     }
+    std::memset(d_message, 0, sizeof(float) * all);
+    std::memset(d_gated, 0, sizeof(float) * all);
     product(n, h, width, d_own, width, 1, at.own[0], d_message);
     product(n, h, width, d_own, width, 1, at.own[1], d_gated);
-    for (Int e = 0; e < all; ++e) {
-        d_reset[e] = d_gated[e] * state[e] * reset[e] * (1.0f - reset[e]);
-        d_state[e] += d_gated[e] * reset[e];
+    for (Int e = 0; e < all; e += lanes) {
+        const Lanes d = load(d_gated + e), r = load(reset + e);
+        store(d_reset + e, d * load(state + e) * r * (1.0f - r));
+        store(d_state + e, load(d_state + e) + d * r);
     }
     product(n, h, width, d_reset, width, 1, at.reset[0], d_message);
     product(n, h, width, d_update, width, 1, at.update[0], d_message);
@@ -293,14 +289,13 @@ void step_backward(const Graph& g, const Layout& at, Int n, const float* kept, f
     add_rows(n, width, d_reset, to.bias);
     add_rows(n, width, d_update, to.bias + width);
     add_rows(n, width, d_own, to.bias + 2 * width);
-    float *d_sum = gated, *d_said = spare;
     std::memset(d_sum, 0, sizeof(float) * all);
     for (Int i = 0; i < n; ++i) {
         const Int row = i * width, matrix = at.occurring[i] * at.matrix;
         product(1, h, width, d_message + row, width, 1, at.message + matrix, d_sum + row);
         product(h, 1, width, sum + row, 1, width, d_message + row, to.message + matrix);
     }
-    gather(g, at, d_sum, d_said, true);
+    gather(g, at, width, d_sum, d_said, true);
     for (Int i = 0; i < n; ++i) {
         const Int row = i * width, matrix = at.occurring[i] * at.matrix;
         product(1, h, width, d_said + row, width, 1, at.out + matrix, d_state + row);
@@ -328,7 +323,8 @@ void graph_forward(const Graph* given) {
             for (Int c = 0; c < at.width; ++c) kept[i * at.width + c] = c < g.hidden ? p[c] : 0.0f;
         }
         for (Int e = 0; e < all; ++e) kept[e] = fast_tanh(kept[e]);
-        for (Int t = 0; t < g.steps; ++t) step_forward(g, at, n, kept + t * sections * all);
+        for (Int t = 0; t < g.steps; ++t)
+            (g.hidden == usual ? step_forward<usual> : step_forward<0>)(g, at, n, kept + t * sections * all);
         const float* last = kept + g.steps * sections * all;
         for (Int k = 0; k < g.outfits; ++k) {
             float total = 0.0f, confidence, score;
@@ -358,15 +354,17 @@ void graph_backward(const Graph* given) {
                 read(at, last + i * width, confidence, score);
                 const float sure = sigmoid(confidence), bend = score > 0.0f ? 1.0f : slope;
                 const float d_confidence = d * bend * score * sure * (1.0f - sure), d_score = d * sure * bend;
-                for (Int c = 0; c < width; ++c) {
-                    const float state = last[i * width + c];
-                    d_state[i * width + c] = d_confidence * at.read_out[c] + d_score * at.read_out[width + c];
-                    sums.read_out[c] += d_confidence * state;
-                    sums.read_out[width + c] += d_score * state;
+                for (Int c = 0; c < width; c += lanes) {
+                    const Lanes state = load(last + i * width + c);
+                    store(d_state.data() + i * width + c,
+                          d_confidence * load(at.read_out + c) + d_score * load(at.read_out + width + c));
+                    store(sums.read_out + c, load(sums.read_out + c) + d_confidence * state);
+                    store(sums.read_out + width + c, load(sums.read_out + width + c) + d_score * state);
                 }
             }
         }
-        for (Int t = g.steps - 1; t >= 0; --t) step_backward(g, at, n, kept + t * sections * all, d_state.data(), sums);
+        for (Int t = g.steps - 1; t >= 0; --t)
+            (g.hidden == usual ? step_backward<usual> : step_backward<0>)(g, at, n, kept + t * sections * all, d_state.data(), sums);
         for (Int i = 0; i < n; ++i) {
             float* to = g.d_projected + at.item[i] * g.hidden;
             const float *state = kept + i * width, *d = d_state.data() + i * width;

@@ -7,8 +7,8 @@
 namespace {
 
 using Int = std::int64_t;
-typedef float Lanes __attribute__((vector_size(32), aligned(4), may_alias));
-const Int lanes = 8;
+typedef float Lanes __attribute__((vector_size(64), aligned(4), may_alias));
+const Int lanes = 16;
 
 inline Lanes load(const float* at) { return *reinterpret_cast<const Lanes*>(at); }
 inline void store(float* at, Lanes value) { *reinterpret_cast<Lanes*>(at) = value; }

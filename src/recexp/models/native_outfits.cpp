@@ -13,79 +13,58 @@ namespace {
 
 // Rows of the matrix that a register may reach beyond: they are read and written through a copy.
 const Int border = lanes;
+// Items of a run that are multiplied at once: as many as there are registers for.
+const Int most = 6;
 
 // Columns from `c` on of one run: p[I, .] = x[I, d] w[d, h]. S sums of every S-th row each, so that none waits for another.
-template <int I, int V, int S>
+template <int I, int S>
 void project(Int d, Int h, Int c, const float* x, const float* w, float* p) {
-    Lanes sum[S][I][V] = {};
-    const Int safe = std::max<Int>(0, d - border) / S * S;
+    Lanes sum[S][I] = {};
+    const Int safe = std::max<Int>(0, d - border) / S * S, columns = std::min<Int>(lanes, h - c);
     for (Int k = 0; k < safe; k += S)
-        for (int s = 0; s < S; ++s)
-            for (int v = 0; v < V; ++v) {
-                const Lanes row = load(w + (k + s) * h + c + v * lanes);
-                for (int i = 0; i < I; ++i) sum[s][i][v] += x[i * d + k + s] * row;
-            }
-    const Int columns = std::min<Int>(V * lanes, h - c);
-    float copy[V * lanes] = {};
+        for (int s = 0; s < S; ++s) {
+            const Lanes row = load(w + (k + s) * h + c);
+            for (int i = 0; i < I; ++i) sum[s][i] += x[i * d + k + s] * row;
+        }
+    float copy[lanes] = {};
     for (Int k = safe; k < d; ++k) {
         std::memcpy(copy, w + k * h + c, sizeof(float) * columns);
-        for (int v = 0; v < V; ++v)
-            for (int i = 0; i < I; ++i) sum[0][i][v] += x[i * d + k] * load(copy + v * lanes);
+        for (int i = 0; i < I; ++i) sum[0][i] += x[i * d + k] * load(copy);
     }
     for (int i = 0; i < I; ++i) {
-        for (int s = 1; s < S; ++s)
-            for (int v = 0; v < V; ++v) sum[0][i][v] += sum[s][i][v];
-        for (int v = 0; v < V; ++v) store(copy + v * lanes, sum[0][i][v]);
+        for (int s = 1; s < S; ++s) sum[0][i] += sum[s][i];
+        store(copy, sum[0][i]);
         std::memcpy(p + i * h + c, copy, sizeof(float) * columns);
     }
 }
 
 // Columns from `c` on of the gradient of one run's matrix: w[d, h] = or += (`more`) x[I, d]' p[I, h].
-template <int I, int V>
+template <int I>
 void outer(Int d, Int h, Int c, bool more, const float* x, const float* p, float* w) {
-    const Int columns = std::min<Int>(V * lanes, h - c), safe = h > V * lanes ? 0 : std::max<Int>(0, d - border);
-    float copy[V * lanes] = {};
-    Lanes factor[I][V];
+    const Int columns = std::min<Int>(lanes, h - c), safe = h > lanes ? 0 : std::max<Int>(0, d - border);
+    float copy[lanes] = {};
+    Lanes factor[I], none = {};
     for (int i = 0; i < I; ++i) {
         std::memcpy(copy, p + i * h + c, sizeof(float) * columns);
-        for (int v = 0; v < V; ++v) factor[i][v] = load(copy + v * lanes);
+        factor[i] = load(copy);
     }
-    // What is written beyond a row is 0, or what was there, and the next row's turn comes after.
-    for (Int k = 0; k < safe; ++k)
-        for (int v = 0; v < V; ++v) {
-            float* at = w + k * h + v * lanes;
-            Lanes sum = more ? load(at) : Lanes{};
-            for (int i = 0; i < I; ++i) sum += x[i * d + k] * factor[i][v];
-            store(at, sum);
-        }
+    // What is written beyond a row is 0, or what was there, and the next row's turn comes after; that row is read before,
+    // because a number that was just written in two parts is slow to read.
+    Lanes next = more ? load(w) : none;
+    for (Int k = 0; k < safe; ++k) {
+        Lanes sum = next;
+        if (more) next = load(w + (k + 1) * h);
+        for (int i = 0; i < I; ++i) sum += x[i * d + k] * factor[i];
+        store(w + k * h, sum);
+    }
     for (Int k = safe; k < d; ++k) {
         float* at = w + k * h + c;
         if (more) std::memcpy(copy, at, sizeof(float) * columns);
-        for (int v = 0; v < V; ++v) {
-            Lanes sum = more ? load(copy + v * lanes) : Lanes{};
-            for (int i = 0; i < I; ++i) sum += x[i * d + k] * factor[i][v];
-            store(copy + v * lanes, sum);
-        }
+        Lanes sum = more ? load(copy) : none;
+        for (int i = 0; i < I; ++i) sum += x[i * d + k] * factor[i];
+        store(copy, sum);
         std::memcpy(at, copy, sizeof(float) * columns);
     }
-}
-
-template <int V>
-void project_columns(Int items, Int d, Int h, Int c, const float* x, const float* w, float* p) {
-    Int i = 0;
-    for (; i + 4 <= items; i += 4) project<4, V, 1>(d, h, c, x + i * d, w, p + i * h);
-    if (items - i == 3) project<3, V, 1>(d, h, c, x + i * d, w, p + i * h);
-    if (items - i == 2) project<2, V, 2>(d, h, c, x + i * d, w, p + i * h);
-    if (items - i == 1) project<1, V, 4>(d, h, c, x + i * d, w, p + i * h);
-}
-
-template <int V>
-void outer_columns(Int items, Int d, Int h, Int c, const float* x, const float* p, float* w) {
-    Int i = 0;
-    for (; i + 4 <= items; i += 4) outer<4, V>(d, h, c, i > 0, x + i * d, p + i * h, w);
-    if (items - i == 3) outer<3, V>(d, h, c, i > 0, x + i * d, p + i * h, w);
-    if (items - i == 2) outer<2, V>(d, h, c, i > 0, x + i * d, p + i * h, w);
-    if (items - i == 1) outer<1, V>(d, h, c, i > 0, x + i * d, p + i * h, w);
 }
 
 }  // namespace
@@ -95,35 +74,45 @@ extern "C" {
 // p[i] = x[i] w[category of i]: items bounds[r]..bounds[r + 1] are of category[r]; w [C, d h].
 void project_runs(Int runs, Int d, Int h, const Int* category, const Int* bounds, const float* x, const float* w,
                   float* p) {
+    const decltype(&project<1, 1>) some[] = {project<1, 4>, project<2, 2>, project<3, 2>, project<4, 1>,
+                                             project<5, 1>, project<6, 1>};
     for (Int r = 0; r < runs; ++r) {
         const Int first = bounds[r], items = bounds[r + 1] - first;
         const float* matrix = w + category[r] * d * h;
-        for (Int c = 0; c < h; c += 2 * lanes)
-            (h - c > lanes ? project_columns<2> : project_columns<1>)(items, d, h, c, x + first * d, matrix, p + first * h);
+        for (Int c = 0; c < h; c += lanes)
+            for (Int i = 0; i < items; i += most)
+                some[std::min<Int>(most, items - i) - 1](d, h, c, x + (first + i) * d, matrix, p + (first + i) * h);
     }
 }
 
 // Gradients of the matrices of the runs, [runs, d h]; `first` is the number of the first one's first item.
 void project_runs_backward(Int runs, Int d, Int h, const Int* bounds, const float* x, const float* d_p, float* d_w) {
+    const decltype(&outer<1>) some[] = {outer<1>, outer<2>, outer<3>, outer<4>, outer<5>, outer<6>};
     for (Int r = 0; r < runs; ++r) {
         const Int first = bounds[r], items = bounds[r + 1] - first;
-        for (Int c = 0; c < h; c += 2 * lanes)
-            (h - c > lanes ? outer_columns<2> : outer_columns<1>)(items, d, h, c, x + first * d, d_p + first * h,
-                                                                  d_w + r * d * h);
+        for (Int c = 0; c < h; c += lanes)
+            for (Int i = 0; i < items; i += most)
+                some[std::min<Int>(most, items - i) - 1](d, h, c, i > 0, x + (first + i) * d, d_p + (first + i) * h,
+                                                         d_w + r * d * h);
     }
 }
 
 // The row of each word in a table [C words, h], and the sum of the rows of each owner, p [U, h].
 void sum_words(Int count, Int items, Int words, Int h, const Int* word, const Int* owner, const Int* category,
                const float* table, Int* row, float* p) {
-    for (Int t = 0; t < count; ++t) {
-        row[t] = category[owner[t]] * words + word[t];
-        __builtin_prefetch(table + row[t] * h);
-        __builtin_prefetch(table + row[t] * h + h - 1);
-    }
+    const Int ahead = 24;  // Rows lie anywhere: each would wait for the memory in turn.
     std::memset(p, 0, sizeof(float) * items * h);
-    for (Int t = 0; t < count; ++t)
-        for (Int c = 0; c < h; ++c) p[owner[t] * h + c] += table[row[t] * h + c];
+    for (Int t = 0; t < count + ahead; ++t) {
+        if (t < count) {
+            row[t] = category[owner[t]] * words + word[t];
+            __builtin_prefetch(table + row[t] * h);
+            __builtin_prefetch(table + row[t] * h + h - 1);
+        }
+        if (t < ahead) continue;
+        const float* from = table + row[t - ahead] * h;
+        float* to = p + owner[t - ahead] * h;
+        for (Int c = 0; c < h; ++c) to[c] += from[c];
+    }
 }
 
 // Loss of B pairs and the gradient of their scores [B, 2] by each modality, whose scores count `share`; null: none.
