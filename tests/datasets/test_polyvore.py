@@ -135,7 +135,7 @@ def test_category_alone_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture
 def test_vectors_that_are_nowhere(tmp_path: Path) -> None:
     write_ngnn(tmp_path / "x")
     for features, kind in (("all", "image"), ("image", "image"), ("text", "text")):
-        with pytest.raises(DataError, match=rf"the {kind} vectors .* are not(.|\n)*dataset\.features=category"):
+        with pytest.raises(DataError, match=rf"{kind} vectors of the items are missing.*dataset\.features=category"):
             opened(tmp_path / "cache", path=tmp_path / "x", features=features)
 
 

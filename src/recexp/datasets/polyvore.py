@@ -192,8 +192,8 @@ class _Reading:
         if found is None:
             where = RELEASE.url if source is None else source.place
             raise DataError(
-                f"dataset.features={self._features}: the outfits of {where} are there, the {kind} vectors of their "
-                f"items are not. NGNN's authors offer them at {VECTORS_ADDRESS}, to be fetched by hand: name their "
+                f"dataset.features={self._features}: {kind} vectors of the items are missing; beside the outfits of "
+                f"{where} lie none. NGNN's authors offer them at {VECTORS_ADDRESS}, to be fetched by hand: name their "
                 f"folder or archive with dataset.{option}=PATH. To train on the outfits without vectors, from "
                 f"the categories of items alone: dataset.features=category."
             )
