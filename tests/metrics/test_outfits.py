@@ -23,6 +23,11 @@ def test_equal_answers_share_a_draw() -> None:
     assert blank_credit(np.zeros((3, 4), np.float32)).tolist() == [0.25, 0.25, 0.25]
 
 
+def test_sums_in_another_order_are_ties() -> None:
+    scores = np.array([[100.0, 100.00001, 1, 1], [1, 1.0001, 0, 0], [0, 1e-8, -1, -1]], np.float32)
+    assert blank_credit(scores).tolist() == [0.5, 0, 0.5]
+
+
 def test_a_diverged_model_does_not_look_like_a_guessing_one() -> None:
     scores = np.array([[np.nan] * 4, [1, np.nan, 0, 0], [np.inf, 0, 0, 0]], np.float32)
     assert blank_credit(scores).tolist() == [0, 0, 1]

@@ -24,13 +24,14 @@ def items(rows: Rows, row: int, outfit: int) -> set[int]:
 
 
 def test_blanks_are_what_the_reference_would_write() -> None:
-    blanks = ask().blanks
+    asked = ask()
+    blanks = asked.blanks
     collisions = 0
     for row in range(len(blanks)):
         own = outfit(DATA, int(TEST[row % 40]))
         answers = blanks.items[row, -4:]
-        position = own.index(int(answers[0]))
-        assert items(blanks, row, 0) == set(own)
+        position = own.index(int(answers[asked.true[row]]))
+        assert items(blanks, row, int(asked.true[row])) == set(own)
         for answer in range(4):
             assert items(blanks, row, answer) == written(DATA, own, position, int(answers[answer]))
             collisions += len(items(blanks, row, answer)) < len(own)
@@ -47,7 +48,10 @@ def test_other_outfits_have_the_length_and_the_later_item_of_a_category() -> Non
 
 
 def test_wrong_answers_are_training_items() -> None:
-    wrong = ask().blanks.items[:, -3:]
+    asked = ask()
+    answers = asked.blanks.items[:, -4:]
+    wrong = answers[np.arange(4) != asked.true[:, None]]
+    assert np.bincount(asked.true).min() > 15
     assert set(wrong.reshape(-1)) <= set(POOL.items)
     assert len({category_of(DATA, int(item)) for item in wrong.reshape(-1)}) == 7
 
@@ -65,8 +69,9 @@ def test_the_same_category_changes_nothing_but_items() -> None:
 def test_positions_are_drawn_evenly() -> None:
     data = random_outfits(train=60, test=1, categories=7, seed=3)
     whole = np.arange(60, 61)
-    blanks = drawn(data, whole, POOL, protocol="same_category", repeats=600, seed=1).blanks
-    counts = np.unique(blanks.items[:, -4], return_counts=True)[1]
+    asked = drawn(data, whole, POOL, protocol="same_category", repeats=600, seed=1)
+    missing = np.take_along_axis(asked.blanks.items[:, -4:], asked.true[:, None], 1)
+    counts = np.unique(missing, return_counts=True)[1]
     assert len(counts) == len(outfit(data, 60))
     assert counts.min() > 0.7 * 600 / len(counts)
 
@@ -105,7 +110,11 @@ def test_published_questions(asked: tuple[Outfits, PublishedQuestions]) -> None:
     data, questions = asked
     a, b, c, d, e = (int(data.category_offsets[n]) for n in range(5))
     found = published(data, questions)
-    sets = [[items(found.blanks, row, answer) for answer in range(4)] for row in range(4)]
+    # By answer, wherever it was put.
+    places = [found.blanks.items[row, -4:].tolist() for row in range(4)]
+    sent = np.where(questions.answers < 0, NOTHING, questions.answers).tolist()
+    sets = [[items(found.blanks, row, places[row].index(answer)) for answer in sent[row]] for row in range(4)]
+    assert [places[row][found.true[row]] for row in range(4)] == [answers[0] for answers in sent]
     # The blank is last: an answer of a category that is there replaces it.
     assert sets[0] == [{a, b, c}, {a, b, d}, {a, b, e}, {a + 1, b}]
     assert sets[1][:3] == [{a, b, c}, {a, c, d}, {a, c, e}]

@@ -13,6 +13,8 @@ Credit = NDArray[np.float64]
 #: What a question earns whose true answer ties with others for the highest score: ``fair`` its share of a draw among
 #: them, ``first`` all (arg-max takes the first, which is the true one in the reference), ``strict`` nothing.
 TIES = ("fair", "first", "strict")
+#: Scores that differ by less, relative to the best, are equal: sums of the same numbers in another order.
+ROUNDING = 1e-6
 
 
 def blank_credit(scores: Scores, ties: str = "fair") -> Credit:
@@ -23,8 +25,10 @@ def blank_credit(scores: Scores, ties: str = "fair") -> Credit:
     if ties not in TIES:
         raise ValueError(f"ties={ties!r}: one of {', '.join(TIES)}")
     best = scores.max(axis=1, keepdims=True)
-    tied = (scores == best).sum(axis=1)
-    hit = (scores[:, 0] == best[:, 0]) & ~np.isnan(scores).any(axis=1)
+    room = np.where(np.isfinite(best), ROUNDING * np.maximum(np.abs(best), 1), 0)
+    among_best = scores >= best - room
+    tied = among_best.sum(axis=1)
+    hit = among_best[:, 0] & ~np.isnan(scores).any(axis=1)
     share = {"fair": 1 / np.maximum(tied, 1), "first": np.ones(len(scores)), "strict": (tied == 1).astype(np.float64)}
     return np.where(hit, share[ties], 0.0)
 

@@ -135,16 +135,31 @@ class OutfitModule(EvaluatedModule):
     _projected: dict[str, list[Tensor]]
     _table: dict[str, Tensor] | None = None
 
-    def evaluate(self, batch: ItemStep | QuestionStep, evaluation: nn.Module) -> None:
-        """Project items, or score outfits of items that were projected."""
+    def predict_step(self, batch: ItemStep | QuestionStep, batch_idx: int) -> dict[str, Tensor] | None:
+        """Scores [B, K] by modality, and of all together as ``score``; None of items."""
         network = cast(OutfitNetwork, self.network)
         if isinstance(batch, ItemStep):
-            if batch.first:
-                self._projected = {}
-            for modality, values in network.project(batch.items).items():
-                self._projected.setdefault(modality, []).append(values)
-            self._table = None
-            return
+            self._project(batch)
+            return None
+        table = self._projections()
+        return {"score": network.scores(table, batch.outfits), **network.modality_scores(table, batch.outfits)}
+
+    def _project(self, batch: ItemStep) -> None:
+        if batch.first:
+            self._projected = {}
+        for modality, values in cast(OutfitNetwork, self.network).project(batch.items).items():
+            self._projected.setdefault(modality, []).append(values)
+        self._table = None
+
+    def _projections(self) -> dict[str, Tensor]:
         if self._table is None:
             self._table = {modality: torch.cat(values) for modality, values in self._projected.items()}
-        cast(TakesScores, evaluation).update(batch, network.scores(self._table, batch.outfits))
+        return self._table
+
+    def evaluate(self, batch: ItemStep | QuestionStep, evaluation: nn.Module) -> None:
+        """Project items, or score outfits of items that were projected."""
+        if isinstance(batch, ItemStep):
+            self._project(batch)
+            return
+        scores = cast(OutfitNetwork, self.network).scores(self._projections(), batch.outfits)
+        cast(TakesScores, evaluation).update(batch, scores)

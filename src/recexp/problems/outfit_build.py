@@ -15,6 +15,7 @@ from recexp.datasets.outfits import Outfits
 from recexp.errors import ConfigError
 from recexp.problems.module import StepSettings
 from recexp.problems.outfit import ItemStep, OutfitModule, OutfitNetwork, OutfitSizes, QuestionStep
+from recexp.problems.outfit_answers import OutfitAnswers
 from recexp.problems.outfit_arrays import Ids, Pool, categories
 from recexp.problems.outfit_baseline import CategoryCounts
 from recexp.problems.outfit_evaluation import OutfitEvaluation, QuestionLoader
@@ -23,6 +24,7 @@ from recexp.problems.outfit_items import PlacedItems
 from recexp.problems.outfit_pairs import PairMaker
 from recexp.problems.outfit_protocols import explained, metric_names, metrics, rows_of
 from recexp.problems.outfit_questions import PUBLISHED, Questions, drawn, published
+from recexp.problems.outfit_requests import Requests
 from recexp.problems.posed import MakeNetwork, Posed
 from recexp.problems.problem_data import ProblemData
 from recexp.problems.schedule import Plan, shuffled
@@ -77,6 +79,10 @@ def build(
     def floor(_: torch.device) -> dict[str, float]:
         return {f"test/{name}": value for name, value in category_floor(data, counts, asked["test"], options).items()}
 
+    def answer(requests: Sequence[Any], task: Mapping[str, Any]) -> OutfitAnswers:
+        read = Requests(data, missing=task["missing"]).read(requests)
+        return OutfitAnswers(data, placed, read, top=task["top"])
+
     told = {name: text for one in asked["test"] for name, text in explained(one, options["ties"]).items()}
     return Posed(
         module=module,
@@ -87,6 +93,7 @@ def build(
         floor=floor if options["floor"] else None,
         updates=feed.plan.updates,
         validates=bool(asked["val"]),
+        answer=answer,
     )
 
 
@@ -126,6 +133,13 @@ def ask(data: Outfits, outfits: Ids, options: Mapping[str, Any], limit: int | No
             continue
         own, seed = outfits[:limit], options["eval_seed"]
         found.append(drawn(data, own, pool, protocol=protocol, repeats=options["repeats"], seed=seed))
+    if not found and data.published is not None:
+        raise ConfigError(
+            [
+                f"problem.protocols={list(options['protocols'])}: published questions are about test outfits, and "
+                "problem.validate=true needs others. Add random_category or same_category."
+            ]
+        )
     if not found:
         raise ConfigError(
             [

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recexp.metrics.auc import roc_auc
 from recexp.metrics.outfits import blank_credit, pair_credit, repeated
-from recexp.problems.outfit_arrays import Mask
+from recexp.problems.outfit_arrays import Ids, Mask
 from recexp.problems.outfit_questions import ANSWERS, Questions, Rows
 
 Scores = NDArray[np.float32]
@@ -55,7 +55,7 @@ def metric_names(questions: Sequence[Questions]) -> list[str]:
 def _metrics(asked: Questions, answered: Answered, ties: str) -> dict[str, float]:
     name = asked.name
     # Whoever cannot see all answers guesses.
-    credit = np.where(asked.answerable, blank_credit(answered.blanks, ties), 1 / ANSWERS)
+    credit = np.where(asked.answerable, blank_credit(_true_first(answered.blanks, asked.true), ties), 1 / ANSWERS)
     accuracy, error = repeated(credit, asked.repeats)
     found = {f"fitb_{name}": accuracy}
     if asked.repeats > 1:
@@ -73,6 +73,14 @@ def _metrics(asked: Questions, answered: Answered, ties: str) -> dict[str, float
     if not (whole_real.all() and whole_other.all()):
         found[f"auc_{name}_complete"] = _auc(answered.real[whole_real], answered.other[whole_other])
     return found
+
+
+def _true_first(scores: Scores, true: Ids) -> Scores:
+    """The same scores [Q, A] with that of the true answer in the first column, in the place of what was there."""
+    order = np.repeat(np.arange(scores.shape[1])[None], len(scores), axis=0)
+    order[np.arange(len(scores)), true] = 0
+    order[:, 0] = true
+    return np.take_along_axis(scores, order, axis=1)
 
 
 def _mean(credit: NDArray[np.float64], chosen: Mask) -> float:

@@ -13,7 +13,7 @@ from recexp.problems.outfit_arrays import NOTHING, Ids, Mask, Pool, categories, 
 #: Answers of a question, the true one among them.
 ANSWERS = 4
 RANDOM, SAME, PUBLISHED = "random_category", "same_category", "published"
-_STREAMS = {RANDOM: 11, SAME: 12}
+_STREAMS = {RANDOM: 11, SAME: 12, PUBLISHED: 13}
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Questions:
 
     Attributes:
         name: Of the protocol.
-        blanks: K is the number of answers; the first is the true one.
+        blanks: K is the number of answers, at random places, so that no rounding favours a place.
+        true: Place of the true answer, int64 [Q].
         answerable: Questions all of whose answers are items of this data, bool [Q]; the others are left to chance.
         real: Outfits that people made, K = 1.
         other: Outfits that nobody made, K = 1; where ``paired``, repeat by repeat one for each real one.
@@ -50,6 +51,7 @@ class Questions:
 
     name: str
     blanks: Rows
+    true: Ids
     answerable: Mask
     real: Rows
     other: Rows
@@ -75,10 +77,12 @@ def drawn(data: Outfits, outfits: Ids, pool: Pool, *, protocol: str, repeats: in
         _draw(data, true, pool, protocol, Generator(Philox(key=[seed, _STREAMS[protocol] * 2**32 + repeat])))
         for repeat in range(repeats)
     ]
-    blanks, other = (_joined([draw[part] for draw in draws]) for part in (0, 1))
+    blanks, other = _joined([draw[0] for draw in draws]), _joined([draw[2] for draw in draws])
+    places = np.concatenate([draw[1] for draw in draws])
     real = _single(data, true)
     whole = (np.ones(len(real), dtype=bool), np.ones(len(other), dtype=bool))
-    return Questions(protocol, blanks, np.ones(len(blanks), dtype=bool), real, other, whole, repeats, paired=True)
+    known = np.ones(len(blanks), dtype=bool)
+    return Questions(protocol, blanks, places, known, real, other, whole, repeats, paired=True)
 
 
 def _joined(rows: list[Rows]) -> Rows:
@@ -91,8 +95,8 @@ def _single(data: Outfits, items: Ids) -> Rows:
     return Rows(items, (items != NOTHING)[:, None], last_of_category(categories(data, items))[:, None])
 
 
-def _draw(data: Outfits, true: Ids, pool: Pool, protocol: str, draw: Generator) -> tuple[Rows, Rows]:
-    """Blanks and other outfits of one repeat."""
+def _draw(data: Outfits, true: Ids, pool: Pool, protocol: str, draw: Generator) -> tuple[Rows, Ids, Rows]:
+    """Blanks, the places of their true answers, and other outfits of one repeat."""
     rows, width = true.shape
     category = categories(data, true)
     lengths = (true != NOTHING).sum(axis=1)
@@ -100,10 +104,17 @@ def _draw(data: Outfits, true: Ids, pool: Pool, protocol: str, draw: Generator) 
     missing = np.take_along_axis(true, position[:, None], 1)[:, 0]
     asked = _categories(draw, pool, protocol, np.repeat(data.category_of(missing)[:, None], ANSWERS - 1, 1))
     wrong = pool.other_than(asked, draw.integers(0, 2**62, asked.shape), missing[:, None])
-    blanks = blank_rows(data, true, position, np.concatenate((missing[:, None], wrong), axis=1))
+    answers, place = _mixed(draw, np.concatenate((missing[:, None], wrong), axis=1))
+    blanks = blank_rows(data, true, position, answers)
     replaced = _categories(draw, pool, protocol, np.where(true == NOTHING, 0, category))
     instead = pool.other_than(replaced, draw.integers(0, 2**62, (rows, width)), true)
-    return blanks, _single(data, np.where(true == NOTHING, NOTHING, instead))
+    return blanks, place, _single(data, np.where(true == NOTHING, NOTHING, instead))
+
+
+def _mixed(draw: Generator, answers: Ids) -> tuple[Ids, Ids]:
+    """Answers [Q, A], the first the true one, at random places; and where the true one is, [Q]."""
+    order = draw.permuted(np.broadcast_to(np.arange(answers.shape[1]), answers.shape), axis=1)
+    return np.take_along_axis(answers, order, axis=1), np.argmin(order, axis=1)
 
 
 def _categories(draw: Generator, pool: Pool, protocol: str, own: Ids) -> Ids:
@@ -149,6 +160,7 @@ def published(data: Outfits, questions: PublishedQuestions) -> Questions:
     outfit = np.take_along_axis(context, np.maximum(source, 0), axis=1)
     outfit[columns == position[:, None]] = NOTHING
     outfit[replaced_by_later(data, outfit)] = NOTHING
+    answers, place = _mixed(Generator(Philox(key=[0, _STREAMS[PUBLISHED]])), answers)
     blanks = blank_rows(data, outfit, position, answers)
     items = np.where(questions.outfit < 0, NOTHING, questions.outfit).astype(np.int64)
     rows = _single(data, items)
@@ -156,7 +168,8 @@ def published(data: Outfits, questions: PublishedQuestions) -> Questions:
     chosen = questions.label.astype(bool)
     real, other = (Rows(rows.items[mask], rows.named[mask], rows.member[mask]) for mask in (chosen, ~chosen))
     complete = (whole[chosen], whole[~chosen])
-    return Questions(PUBLISHED, blanks, ~(answers == NOTHING).any(axis=1), real, other, complete, 1, paired=False)
+    known = ~(answers == NOTHING).any(axis=1)
+    return Questions(PUBLISHED, blanks, place, known, real, other, complete, 1, paired=False)
 
 
 def replaced_by_later(data: Outfits, items: Ids) -> Mask:

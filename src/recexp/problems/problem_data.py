@@ -32,6 +32,8 @@ class ProblemData(LightningDataModule):
         self.feed = feed
         self.device = torch.device("cpu")
         self.rank, self.world = 0, 1
+        #: What ``predict_step`` is given, built on the device.
+        self.asked: list[Any] = []
         self._train_loader: BlockLoader[Any] | None = None
 
     @property
@@ -54,6 +56,10 @@ class ProblemData(LightningDataModule):
         if self._train_loader is None:
             self._train_loader = BlockLoader(self.plan, self.feed.block)
         return self._train_loader
+
+    def predict_dataloader(self) -> list[Any]:
+        """What somebody asked."""
+        return self.asked
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Nothing to move: batches are built on the device."""
