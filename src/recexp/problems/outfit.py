@@ -135,12 +135,12 @@ class OutfitModule(EvaluatedModule):
     _projected: dict[str, list[Tensor]]
     _table: dict[str, Tensor] | None = None
 
-    def predict_step(self, batch: ItemStep | QuestionStep, batch_idx: int) -> dict[str, Tensor] | None:
-        """Scores [B, K] by modality, and of all together as ``score``; None of items."""
+    def predict_step(self, batch: ItemStep | QuestionStep, batch_idx: int) -> dict[str, Tensor]:
+        """Scores [B, K] by modality, and of all together as ``score``; nothing of items."""
         network = cast(OutfitNetwork, self.network)
         if isinstance(batch, ItemStep):
             self._project(batch)
-            return None
+            return {}
         table = self._projections()
         return {"score": network.scores(table, batch.outfits), **network.modality_scores(table, batch.outfits)}
 

@@ -125,9 +125,9 @@ class OutfitAnswers:
             owner=None if counts is None else torch.repeat_interleave(torch.arange(len(items)), counts).to(device),
         )
 
-    def answers(self, scored: Sequence[dict[str, Tensor] | None]) -> list[dict[str, Any]]:
+    def answers(self, scored: Sequence[dict[str, Tensor]]) -> list[dict[str, Any]]:
         """One for each request, from what ``steps`` gave: scores by modality and, as ``score``, of all together."""
-        found = iter([one for one in scored if one is not None])
+        found = iter([one for one in scored if one])
         sets = [_joined([next(found) for _ in range(0, len(rows.node), ROWS_AT_ONCE)]) for rows in self._sets]
         real, own, completed = sets[0]["score"], sets[1], sets[2:]
         made = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -24,6 +25,20 @@ class Feed(Protocol):
         ...
 
 
+class Asked:
+    """Steps of a prediction; a list would be taken for several loaders."""
+
+    def __init__(self, steps: Iterable[Any]) -> None:
+        self._steps = list(steps)
+
+    def __len__(self) -> int:
+        """Number of steps."""
+        return len(self._steps)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._steps)
+
+
 class ProblemData(LightningDataModule):
     """Training blocks, whose position is saved and restored; what is evaluated is the subclass's."""
 
@@ -33,7 +48,7 @@ class ProblemData(LightningDataModule):
         self.device = torch.device("cpu")
         self.rank, self.world = 0, 1
         #: What ``predict_step`` is given, built on the device.
-        self.asked: list[Any] = []
+        self.asked = Asked([])
         self._train_loader: BlockLoader[Any] | None = None
 
     @property
@@ -57,7 +72,7 @@ class ProblemData(LightningDataModule):
             self._train_loader = BlockLoader(self.plan, self.feed.block)
         return self._train_loader
 
-    def predict_dataloader(self) -> list[Any]:
+    def predict_dataloader(self) -> Asked:
         """What somebody asked."""
         return self.asked
 

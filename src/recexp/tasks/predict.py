@@ -12,7 +12,7 @@ from typing import Any, cast
 from recexp.config.typed import settings as typed
 from recexp.devices.build import assert_placement, explained
 from recexp.errors import ConfigError, DataError
-from recexp.problems.problem_data import ProblemData
+from recexp.problems.problem_data import Asked, ProblemData
 from recexp.reports.progress import Progress
 from recexp.storage.atomic import atomic_file
 from recexp.tasks.session import Session, data_and_device, make_trainer, open_session
@@ -37,7 +37,8 @@ def run(config: Mapping[str, Any]) -> None:
         prepared = data_and_device(config, display.task)
         with explained(prepared[1]):
             session = open_session(config, *prepared)
-            answers = _answers(session, checkpoint or of_configuration(session), sent, task)
+            checkpoint = checkpoint or of_configuration(session)
+            answers = _answers(session, checkpoint, sent, task)
     write_answers(answers, task["output"])
     _log.info("answered %d requests with %s", len(answers), checkpoint)
 
@@ -51,7 +52,7 @@ def _answers(session: Session, checkpoint: Path, sent: list[Any], task: Mapping[
     load_state(module, checkpoint)
     data.place(session.device.root)
     laid_out = session.posed.answer(sent, task)
-    data.asked = list(laid_out.steps())
+    data.asked = Asked(laid_out.steps())
     trainer = make_trainer(session, [])
     scored = trainer.predict(module, datamodule=data)
     assert_placement(module.to(session.device.root), session.device, session.policy)
