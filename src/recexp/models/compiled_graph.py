@@ -30,6 +30,11 @@ class _Layout(ctypes.Structure):
     ]  # fmt: skip
 
 
+def whole(tensor: Tensor, kind: torch.dtype) -> Tensor:
+    """As the loops read it: of that type, without gaps; most often the tensor itself."""
+    return tensor.to(kind).contiguous()
+
+
 class CompiledGraph:
     """The loops on the parameters of an :class:`OutfitGraph`, float32 on a processor; not for two threads at once."""
 
@@ -45,20 +50,20 @@ class CompiledGraph:
             edges: A word of ``EDGES``.
             cooccurrence: From one category to another, float32 [C, C]; only for ``cooccurrence``.
         """
-        self._library, self._graph, self._layout = library, graph, _Layout()
+        self._library, self._layout = library, _Layout()
+        self._parameters: dict[str, Tensor] = {name: getattr(graph, name) for name in _PARAMETERS}
         self._room = torch.empty(0)
-        self._held: dict[str, Tensor] = {}
-        self._gradients = {name: torch.zeros_like(getattr(graph, name), requires_grad=False) for name in _DENSE}
+        self._held: dict[str, Tensor | None] = {}
+        self._gradients = {name: torch.zeros(self._parameters[name].shape) for name in _DENSE}
         self._tables: dict[str, Tensor] = {}
         self._layout.hidden, self._layout.steps, self._layout.edges = graph.hidden, steps, EDGES.index(edges)
         self._layout.categories = len(graph.w_out)
-        self._hold(cooccurrence=None if cooccurrence is None else cooccurrence.contiguous())
+        self._hold(cooccurrence=None if cooccurrence is None else whole(cooccurrence, torch.float32))
 
     def _hold(self, **tensors: Tensor | None) -> None:
         """Tell the loops where tensors are, and keep these until others take their place."""
+        self._held.update(tensors)
         for name, tensor in tensors.items():
-            if tensor is not None:
-                self._held[name] = tensor
             setattr(self._layout, name, None if tensor is None else tensor.data_ptr())
 
     def forward(self, projected: Tensor, outfits: OutfitNodes, occurs: Tensor, *, keep: bool) -> Tensor:
@@ -70,15 +75,16 @@ class CompiledGraph:
             occurs: Categories of all nodes that are members, distinct, int64 [R].
             keep: Keep what :meth:`backward` needs.
         """
-        layout, member = self._layout, outfits.member.contiguous()
+        layout, member = self._layout, whole(outfits.member, torch.bool)
         layout.rows, layout.outfits, layout.nodes = member.shape
         layout.occurring, layout.keep = len(occurs), keep
         scores = torch.empty(member.shape[:2])
         self._hold(
-            node=outfits.node.contiguous(), category=outfits.category.contiguous(), member=member, occurs=occurs,
-            projected=projected.detach().contiguous(), scores=scores,
-            **{name: getattr(self._graph, name).detach() for name in _PARAMETERS},
+            node=whole(outfits.node, torch.int64), category=whole(outfits.category, torch.int64), member=member,
+            occurs=occurs, projected=projected.contiguous(), scores=scores,
         )  # fmt: skip
+        # Asked for anew: a parameter stays the same when its memory is another one's.
+        self._hold(**self._parameters)
         size = self._library.graph_room(ctypes.byref(layout))
         if len(self._room) < size:
             self._room = torch.empty(size)
@@ -100,6 +106,6 @@ class CompiledGraph:
             if name not in self._tables or len(self._tables[name]) < layout.occurring:
                 self._tables[name] = torch.empty(layout.occurring, layout.hidden * layout.hidden)
         found = {name: table[: layout.occurring] for name, table in self._tables.items()} | self._gradients
-        self._hold(d_scores=d_scores, d_projected=d_projected, **{f"d_{name}": found[name] for name in found})
+        self._hold(d_scores=d_scores, d_projected=d_projected, **{f"d_{name}": value for name, value in found.items()})
         self._library.graph_backward(ctypes.byref(layout))
         return found

@@ -10,11 +10,13 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from recexp.errors import ConfigError
 from recexp.models.blocks import block
 from recexp.models.category_projections import category_vectors, image_products, word_sums
+from recexp.models.ngnn_fused import NGNNGradients, applies, compiled_scores
 from recexp.models.outfit_graph import Neighbours, OutfitGraph
 from recexp.models.outfit_losses import modality_distance, pair_losses, swap_distance
 
@@ -87,6 +89,7 @@ class NGNN(nn.Module):
                 if name in known
             }
         )
+        self._by_hand: NGNNGradients | None = None
         weights = sizes.cooccurrence if edges == "cooccurrence" else None
         self.register_buffer("cooccurrence", weights, persistent=False)
         for name, graph in self._graphs().items():
@@ -117,8 +120,20 @@ class NGNN(nn.Module):
             return image_products(graph.w_in, items)
         return word_sums(graph.w_in, items, graph.width) if name == "text" else category_vectors(graph.w_in, items)
 
+    def gradients_by_hand(self) -> NGNNGradients | None:
+        """On a processor that has the compiled loops."""
+        if not applies(self):
+            return None
+        if self._by_hand is None:
+            self._by_hand = NGNNGradients(self)
+        return self._by_hand
+
     def modality_scores(self, projected: Mapping[str, Tensor], outfits: OutfitNodes) -> dict[str, Tensor]:
         """Score of each outfit by each modality alone, float32 [B, K]; higher: goes together."""
+        if not torch.is_grad_enabled():
+            found = compiled_scores(self, projected, outfits)
+            if found is not None:
+                return found
         graphs = self._graphs()
         with block(self, "propagation", *(projected[name] for name in graphs)) as entered:
             neighbours = Neighbours.of(outfits, self.edges, self.cooccurrence, entered[0].dtype)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from recexp.models import kernels, native
-from recexp.models.compiled_graph import CompiledGraph
+from recexp.models.compiled_graph import CompiledGraph, whole
 from recexp.models.outfit_losses import PAIR_LOSSES
 from recexp.models.tables import RowGradient
 
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 def applies(network: NGNN) -> bool:
     """Whether there are loops for the network where it is: float32 on a processor, in one process."""
-    plain = all(kernels.hand_written(p) and p.dtype == torch.float32 for p in network.parameters())
+    plain = all(
+        kernels.hand_written(p) and p.dtype == torch.float32 and p.is_contiguous() for p in network.parameters()
+    )
     alone = not torch.distributed.is_available() or not torch.distributed.is_initialized()
     return plain and alone and not torch.is_autocast_enabled("cpu") and native.library() is not None
 
@@ -79,8 +81,8 @@ class Projections:
             if name == "text":
                 assert items.words is not None
                 assert items.owner is not None
-                self._rows[name] = rows = torch.empty_like(items.words)
-                given = (items.words.contiguous(), items.owner.contiguous(), items.category.contiguous(), graph.w_in)
+                self._rows[name] = rows = torch.empty(len(items.words), dtype=torch.int64)
+                given = (*(whole(ids, torch.int64) for ids in (items.words, items.owner, items.category)), graph.w_in)
                 places = [tensor.data_ptr() for tensor in (*given, rows, projected)]
                 self._library.sum_words(len(rows), len(items), graph.width, graph.hidden, *places)
             else:
@@ -112,7 +114,7 @@ def _entered(items: ItemBatch, name: str) -> Tensor:
     if name == "category":
         return torch.ones(len(items), 1)
     assert items.image is not None
-    return items.image.contiguous()
+    return whole(items.image, torch.float32)
 
 
 class NGNNGradients:
@@ -122,8 +124,9 @@ class NGNNGradients:
         library = native.library()
         assert library is not None
         self.network, self._library = network, library
-        self._parameters = {name: cast("OutfitGraph", graph) for name, graph in network.graphs.items()}
-        self._projections = Projections(library, self._parameters)
+        graphs = {name: cast("OutfitGraph", graph) for name, graph in network.graphs.items()}
+        self._parameters = {(name, own): p for name, graph in graphs.items() for own, p in graph.named_parameters()}
+        self._projections = Projections(library, graphs)
         self._graphs = _compiled_graphs(network)
 
     def __str__(self) -> str:
@@ -152,7 +155,7 @@ class NGNNGradients:
         for name, graph in self._graphs.items():
             found = graph.backward(d_scores[name], d_projected[name])
             for which, gradient in found.items():
-                parameter = getattr(self._parameters[name], which)
+                parameter = self._parameters[name, which]
                 if which in ("w_out", "w_msg"):
                     RowGradient(occurs, gradient).leave_at(parameter)
                 else:
@@ -179,11 +182,11 @@ class NGNNGradients:
     ) -> float:
         """The term of consistency, times ``scale``; adds its gradients."""
         network, slip = self.network, self.network.consistency == "reference_bug"
-        needed = {"none": {"none"}, "paper": {"image", "text"}, "reference_bug": {"image"}}[network.consistency]
-        if not needed <= set(projected):
+        needed = {"image"} if slip else {"image", "text"}
+        if network.consistency == "none" or not needed <= set(projected):
             return 0.0
-        hidden, node, member = projected["image"].shape[1], outfits.node.contiguous(), outfits.member.contiguous()
-        category = outfits.category.contiguous()
+        hidden, member = projected["image"].shape[1], whole(outfits.member, torch.bool)
+        node, category = whole(outfits.node, torch.int64), whole(outfits.category, torch.int64)
         size = network.num_categories * hidden if slip or network.consistency_mean == "all" else 0
         others = [None, None] if slip else [part["text"].data_ptr() for part in (projected, d_projected)]
         term: float = self._library.consistency_gradient(
