@@ -73,7 +73,10 @@ def read_requests(name: str) -> list[Any]:
     if not text.strip():
         raise DataError(f"{where} is empty; expected a JSON list of requests, or one JSON object a line.")
     if text.lstrip().startswith("["):
-        return list(_json(text, where, 1))
+        listed = list(_json(text, where, 1))
+        if not listed:
+            raise DataError(f"{where} holds no request: its list is empty.")
+        return listed
     lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     try:
         whole = json.loads(text)
