@@ -118,6 +118,20 @@ def test_usual_places(tmp_path: Path, place: str) -> None:
     assert len(opened(tmp_path / "cache", data=tmp_path / "data")) == 5
 
 
+def test_what_is_prepared_is_taken_and_what_is_damaged_is_built_again(folder: Path, tmp_path: Path) -> None:
+    first = opened(tmp_path / "cache", path=folder, features="all")
+    (built,) = [path for path in (tmp_path / "cache" / "datasets").iterdir() if path.is_dir()]
+    before = (built / "image.npy").stat().st_ino
+    assert opened(tmp_path / "cache", path=folder, features="all").meta == first.meta
+    assert (built / "image.npy").stat().st_ino == before
+    (built / "image.npy").unlink()
+    assert opened(tmp_path / "cache", path=folder, features="all").meta == first.meta
+    assert (built / "image.npy").exists()
+    vector = folder / "data" / "polyvore_image_vectors" / "101_1.json"
+    vector.write_text("[1, 2, 3, 4, 5.25]")
+    assert opened(tmp_path / "cache", path=folder, features="all").meta.fingerprint != first.meta.fingerprint
+
+
 def test_one_kind_of_feature(folder: Path, tmp_path: Path) -> None:
     kinds = {
         kind: opened(tmp_path / kind, path=folder, features=kind).modalities for kind in ("image", "text", "category")
@@ -205,7 +219,7 @@ def test_questions_are_those_of_the_files(tmp_path: Path) -> None:
 
 RAW_TRAIN = {
     "1": [(17, 1, "red silk dress"), (9, 2, "blue Skirt"), (9, 3, "red skirt"), (46, 4, "red shoe")],
-    "2": [(17, 1, "red silk top"), (9, 2, "a red skirt"), (46, 3, "silk shoe "), (800, 4, "rare red hat")],
+    "2": [(17, 1, "red silk top"), (9, 2, "a a a a a red skirt"), (46, 3, "silk shoe "), (800, 4, "rare red hat")],
     "3": [(46, 2, "red  skirt"), (17, 1, "silk blouse"), (801, 3, "rare skirt"), (9, 5, "silk skirt")],
     "4": [(46, 2, "shoe"), (802, 1, "rare shoe")],
 }

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -64,6 +65,10 @@ class VectorFiles:
         Raises:
             DataError: there are none, or an item has two.
         """
+        return self._labels
+
+    @cached_property
+    def _labels(self) -> dict[str, str]:
         if self.path.is_dir():
             names: list[str] = sorted(name for name in os.listdir(self.path) if name.endswith(ENDING))  # noqa: PTH208
         else:
