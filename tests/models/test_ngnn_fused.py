@@ -124,6 +124,10 @@ def collected(network: NGNN) -> dict[str, Tensor]:
     found = {}
     for name, parameter in network.named_parameters():
         rows = getattr(parameter, "row_gradient", None)
+        if not parameter.requires_grad:
+            assert parameter.grad is None
+            found[name] = torch.zeros_like(parameter)
+            continue
         if rows is None:
             assert parameter.grad is not None
             found[name] = parameter.grad.clone()

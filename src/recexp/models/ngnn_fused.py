@@ -156,6 +156,8 @@ class NGNNGradients:
             found = graph.backward(d_scores[name], d_projected[name])
             for which, gradient in found.items():
                 parameter = self._parameters[name, which]
+                if not parameter.requires_grad:
+                    continue
                 if which in ("w_out", "w_msg"):
                     RowGradient(occurs, gradient).leave_at(parameter)
                 else:
