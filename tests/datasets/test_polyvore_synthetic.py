@@ -16,7 +16,7 @@ from recexp.errors import ConfigError
 
 NODE = {
     "_target_": "recexp.datasets.polyvore_synthetic.read", "name": "polyvore_synthetic", "outfits": 2000,
-    "categories": 20, "items_per_category": 96, "image_width": 256, "num_words": 400, "seed": 3,
+    "categories": 20, "items_per_category": 96, "new_items": True, "image_width": 256, "num_words": 400, "seed": 3,
 }  # fmt: skip
 
 
@@ -116,7 +116,6 @@ def test_categories_alone_answer_random_distractors_and_know_nothing_of_styles(o
 
 
 def test_shapes(outfits: Outfits) -> None:
-    own = recipe()
     assert outfits.bounds == (0, 2000, 2200, 2400)
     assert outfits.modalities == {"image": 256, "text": 400}
     lengths = np.diff(outfits.offsets)
@@ -128,14 +127,22 @@ def test_shapes(outfits: Outfits) -> None:
     assert outfits.image.dtype == np.float16
     assert outfits.image.min() == 0
     assert 0.3 < (outfits.image > 0).mean() < 0.7
+    assert outfits.num_items == (96 + 24 + 24) * 20
     seen = [set(np.concatenate(of_part(outfits, part)).tolist()) for part in ("train", "val", "test")]
     assert not seen[0] & seen[1]
     assert not (seen[0] | seen[1]) & seen[2]
-    assert outfits.num_items == own.width * 20
     assert outfits.words is not None
     assert outfits.word_offsets is not None
     for i in range(0, outfits.num_items, 11):
         assert (np.diff(outfits.words[outfits.word_offsets[i] : outfits.word_offsets[i + 1]]) > 0).all()
+
+
+def test_all_outfits_draw_from_the_same_items_unless_told_otherwise() -> None:
+    data = generate(recipe(new_items=False, image_width=4))
+    assert data.num_items == 96 * 20
+    train, test = (set(np.concatenate(of_part(data, part)).tolist()) for part in ("train", "test"))
+    assert len(test & train) > 0.7 * len(test)
+    assert fill_in_the_blank(data, np.arange(data.num_items) % 96 % Recipe.styles) > 0.6
 
 
 def test_questions_are_about_test_outfits(outfits: Outfits) -> None:

@@ -21,13 +21,14 @@ GENERATOR = 1
 SHORTEST, LONGEST = 3, 8
 """Items of an outfit, as in the filtered real ones."""
 #: Frequency of categories falls as 1 / rank ** this; an occasion wears a share of them, and others rarely.
-_STEEPNESS, _OCCASIONS, _WORN, _RARELY = 0.8, 6, 0.3, 0.05
-#: Numbers of a style; how far items differ within it; how much of it a number of a picture shows beside noise of 1.
-_LATENT, _WITHIN, _SHOWN = 8, 0.3, 0.35
+_STEEPNESS, _OCCASIONS, _WORN, _RARELY = 0.7, 6, 0.3, 0.1
+#: Numbers of a style; how far items differ within it; how much of it a number of a picture shows beside noise of 1; and
+#: what all is multiplied by, so that 2,048 such numbers together move a first state neither to -1 nor to 1.
+_LATENT, _WITHIN, _SHOWN, _SCALE = 8, 0.3, 1.0, 0.2
 #: Slots for words of an item, the share of them that its style fills, and how general words fall in frequency.
-_SLOTS, _STYLE_WORDS, _WORD_STEEPNESS, _LONGEST_LIST = 8, 0.4, 0.8, 24
+_SLOTS, _STYLE_WORDS, _WORD_STEEPNESS, _LONGEST_LIST = 8, 0.7, 1.1, 8
 ANSWERS = 4
-#: Outfits and items of validation and of test are one of so many of training.
+#: For so many outfits of training there is one of validation and one of test; and so with items of their own.
 _OUTFIT_SHARE, _ITEM_SHARE = 10, 4
 #: Words are at least so many times the styles.
 _WORD_SHARE = 8
@@ -44,10 +45,11 @@ class Recipe:
     Attributes:
         outfits: Training outfits; validation and test have a tenth of them each.
         categories: Number of categories; an outfit has at most one item of each.
-        items_per_category: Items that training outfits draw from; validation and test have a fourth of them each, so
-            that no item of a test outfit was seen in training.
+        items_per_category: Items that training outfits draw from.
         styles: Number of styles; every item has one.
         structure: Probability that an item of an outfit is of the outfit's style; else any. 0: nothing to find.
+        new_items: Validation and test outfits have items of their own, a fourth as many: nothing of a test outfit was
+            seen in training then. False: all outfits draw from the same items.
         image_width: Width of the pictures' vectors.
         num_words: Number of words.
         seed: Of the generator.
@@ -58,6 +60,7 @@ class Recipe:
     items_per_category: int = 120
     styles: int = 6
     structure: float = 0.9
+    new_items: bool = False
     image_width: int = 2048
     num_words: int = 2757
     seed: int = 1
@@ -77,7 +80,7 @@ class Recipe:
         if self.items_per_category < _ITEM_SHARE * self.styles:
             problems.append(
                 f"dataset.items_per_category={self.items_per_category}: at least {_ITEM_SHARE} times dataset.styles="
-                f"{self.styles}, so that a fourth of them, for test outfits, has every style."
+                f"{self.styles}, so that a fourth of them (dataset.new_items=true) has every style."
             )
         if self.num_words < _WORD_SHARE * self.styles:
             problems.append(
@@ -98,18 +101,20 @@ class Recipe:
         return self.outfits, max(1, self.outfits // _OUTFIT_SHARE), max(1, self.outfits // _OUTFIT_SHARE)
 
     @property
-    def part_items(self) -> tuple[int, int, int]:
-        """Items of each category that these draw from."""
-        return self.items_per_category, self.items_per_category // _ITEM_SHARE, self.items_per_category // _ITEM_SHARE
+    def pools(self) -> tuple[int, ...]:
+        """Items of each category: one pool for all outfits, or one for training, validation and test each."""
+        own = self.items_per_category // _ITEM_SHARE
+        return (self.items_per_category, own, own) if self.new_items else (self.items_per_category,)
 
     @property
     def width(self) -> int:
         """Items of each category."""
-        return sum(self.part_items)
+        return sum(self.pools)
 
-    def first(self, part: int) -> int:
-        """The first of them that outfits of a part draw from."""
-        return sum(self.part_items[:part])
+    def pool(self, part: int) -> tuple[int, int]:
+        """Those that outfits of a part draw from: the first one, and how many."""
+        own = part if self.new_items else 0
+        return sum(self.pools[:own]), self.pools[own]
 
 
 def stream(recipe: Recipe, *purpose: int) -> Generator:
@@ -120,7 +125,7 @@ def stream(recipe: Recipe, *purpose: int) -> Generator:
 def generate(recipe: Recipe) -> Outfits:
     """All outfits of a recipe, with features and questions, in memory."""
     width = recipe.width
-    parts = [_outfits(recipe, part) for part in range(len(recipe.part_items))]
+    parts = [_outfits(recipe, part) for part in range(len(recipe.part_outfits))]
     items = np.concatenate(parts)
     present = items != UNUSED
     offsets = np.concatenate(([0], present.sum(axis=1).cumsum()))
@@ -148,14 +153,14 @@ def generate(recipe: Recipe) -> Outfits:
 
 def style_of(recipe: Recipe) -> Ids:
     """Style of each item."""
-    within = np.concatenate([np.arange(size) % recipe.styles for size in recipe.part_items])
+    within = np.concatenate([np.arange(size) % recipe.styles for size in recipe.pools])
     return np.tile(within, recipe.categories)
 
 
 def _outfits(recipe: Recipe, part: int) -> Ids:
     """Outfits of a part, [O, LONGEST], UNUSED behind the last item: categories know nothing of styles."""
     count = recipe.part_outfits[part]
-    size = recipe.part_items[part]
+    first, size = recipe.pool(part)
     worn = stream(recipe, _OCCASION).random((recipe.categories, _OCCASIONS)) < _WORN
     weight = np.where(worn, 1.0, _RARELY) / (np.arange(1, recipe.categories + 1) ** _STEEPNESS)[:, None]
     draws = stream(recipe, _OUTFIT, part, 0).random((count, 3))
@@ -169,7 +174,7 @@ def _outfits(recipe: Recipe, part: int) -> Ids:
     of_style = (size - 1 - style) // recipe.styles + 1
     inside = style[:, None] + recipe.styles * (which * of_style[:, None]).astype(np.int64)
     item = np.where(chance < recipe.structure, inside, (which * size).astype(np.int64))
-    return np.where(np.arange(LONGEST) < length[:, None], category * recipe.width + recipe.first(part) + item, UNUSED)
+    return np.where(np.arange(LONGEST) < length[:, None], category * recipe.width + first + item, UNUSED)
 
 
 def _pictures(recipe: Recipe) -> npt.NDArray[np.float16]:
@@ -181,14 +186,14 @@ def _pictures(recipe: Recipe) -> npt.NDArray[np.float16]:
     for category in range(recipe.categories):
         shown = stream(recipe, _MAP, category).standard_normal((recipe.image_width, _LATENT), dtype=np.float32).T
         shown = shown * _SHOWN / np.sqrt(_LATENT)
-        for part, size in enumerate(recipe.part_items):
-            own = stream(recipe, _PICTURE, category, part, 0).standard_normal((size, _LATENT))
+        for pool, size in enumerate(recipe.pools):
+            own = stream(recipe, _PICTURE, category, pool, 0).standard_normal((size, _LATENT))
             latent = styles[np.arange(size) % recipe.styles] + _WITHIN * own
-            first = category * recipe.width + recipe.first(part)
-            noise = stream(recipe, _PICTURE, category, part, 1).standard_normal(
+            first = category * recipe.width + sum(recipe.pools[:pool])
+            noise = stream(recipe, _PICTURE, category, pool, 1).standard_normal(
                 (size, recipe.image_width), dtype=np.float32
             )
-            pictures[first : first + size] = np.maximum(latent.astype(np.float32) @ shown + noise, 0)
+            pictures[first : first + size] = _SCALE * np.maximum(latent.astype(np.float32) @ shown + noise, 0)
     return pictures
 
 
@@ -200,16 +205,16 @@ def _words(recipe: Recipe) -> tuple[npt.NDArray[np.int32], Ids]:
     cumulated = np.cumsum(1 / np.arange(1, len(general) + 1) ** _WORD_STEEPNESS)
     pairs, width = [], recipe.width
     for category in range(recipe.categories):
-        for part, size in enumerate(recipe.part_items):
+        for pool, size in enumerate(recipe.pools):
             style = np.arange(size) % recipe.styles
-            draws = stream(recipe, _WORDS, category, part).random((size, _SLOTS, 3))
+            draws = stream(recipe, _WORDS, category, pool).random((size, _SLOTS, 3))
             used, kind, which = np.moveaxis(draws, 2, 0)
             own = order[style[:, None] * listed + (which * listed).astype(np.int64)]
             any_word = general[
                 np.searchsorted(cumulated, which * cumulated[-1], side="right").clip(max=len(general) - 1)
             ]
             word = np.where(kind < _STYLE_WORDS, own, any_word)
-            item = category * recipe.width + recipe.first(part) + np.arange(size)
+            item = category * recipe.width + sum(recipe.pools[:pool]) + np.arange(size)
             pairs.append((item[:, None] * recipe.num_words + word)[used < 2 / 3])
     item, word = np.divmod(np.unique(np.concatenate(pairs)), recipe.num_words)
     counts = np.bincount(item, minlength=recipe.categories * width)
@@ -218,7 +223,7 @@ def _words(recipe: Recipe) -> tuple[npt.NDArray[np.int32], Ids]:
 
 def _questions(recipe: Recipe, outfits: Ids) -> PublishedQuestions:
     """One question of each test outfit, every other one with answers of one category; and as many false outfits."""
-    count, size, width, first = len(outfits), recipe.part_items[-1], recipe.width, recipe.first(2)
+    (first, size), count, width = recipe.pool(2), len(outfits), recipe.width
     draw = stream(recipe, _QUESTION)
     length = (outfits != UNUSED).sum(axis=1)
     position = (draw.random(count) * length).astype(np.int64)
