@@ -16,6 +16,8 @@ from recexp.datasets.outfit_files.vectors import Conversion
 from recexp.errors import DataError
 
 NUMBERS = [0.0, -0.0, 1.0, 0, 1, -7, 1e-320, 1.7976931348623157e308, 0.1, 2**53 + 1, 123456789.123456789, 5e-5]
+#: Written with the signs of zeros and ones alone.
+DIGITS = [0.1, 1.1, 0.01, 10.0, 0.011, 1, 0.0]
 
 
 def texts(rng: random.Random, numbers: list, width: int, files: int) -> list[bytes]:
@@ -27,7 +29,9 @@ def texts(rng: random.Random, numbers: list, width: int, files: int) -> list[byt
 @pytest.mark.parametrize("seed", range(60))
 def test_numbers_are_those_that_json_reads(seed: int) -> None:
     rng = random.Random(seed)
-    numbers = rng.choice([NUMBERS, [0, 1], [0.0, 1.0], [0, 1.0], [rng.gauss(0, 1) for _ in range(50)]])
+    numbers = rng.choice(
+        [NUMBERS, DIGITS, [0.1, 1.1], [0, 1], [0.0, 1.0], [0, 1.0], [rng.gauss(0, 1) for _ in range(50)]]
+    )
     contents = texts(rng, numbers, rng.randrange(1, 12), rng.randrange(1, 6))
     wanted = np.array([json.loads(content) for content in contents], np.float64)
     names = [f"file{at}" for at in range(len(contents))]
