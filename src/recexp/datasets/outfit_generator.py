@@ -16,7 +16,7 @@ from recexp.errors import ConfigError
 
 Ids = npt.NDArray[np.int64]
 
-GENERATOR = 1
+GENERATOR = 2
 """Goes up whenever the same recipe would give other outfits."""
 SHORTEST, LONGEST = 3, 8
 """Items of an outfit, as in the filtered real ones."""
@@ -24,9 +24,9 @@ SHORTEST, LONGEST = 3, 8
 _STEEPNESS, _OCCASIONS, _WORN, _RARELY = 0.7, 6, 0.3, 0.1
 #: Numbers of a style; how far items differ within it; how much of it a number of a picture shows beside noise of 1; and
 #: what all is multiplied by, so that 2,048 such numbers together move a first state neither to -1 nor to 1.
-_LATENT, _WITHIN, _SHOWN, _SCALE = 8, 0.3, 1.0, 0.2
+_LATENT, _WITHIN, _SHOWN, _SCALE = 8, 0.3, 1.5, 0.15
 #: Slots for words of an item, the share of them that its style fills, and how general words fall in frequency.
-_SLOTS, _STYLE_WORDS, _WORD_STEEPNESS, _LONGEST_LIST = 8, 0.7, 1.1, 8
+_SLOTS, _STYLE_WORDS, _WORD_STEEPNESS, _LONGEST_LIST = 8, 0.85, 1.1, 6
 ANSWERS = 4
 #: For so many outfits of training there is one of validation and one of test; and so with items of their own.
 _OUTFIT_SHARE, _ITEM_SHARE = 10, 4
