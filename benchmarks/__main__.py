@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import attrec, clicks, command, criteo, data, gru4rec
+from benchmarks import attrec, clicks, command, criteo, data, gru4rec, outfits
 from benchmarks.measure import Row
 from recexp.devices import host
 
@@ -22,6 +22,7 @@ PARTS: dict[str, Callable[[Path, int], Iterator[Row]]] = {
     "attrec": attrec.rows,
     "gru4rec": gru4rec.rows,
     "clicks": clicks.rows,
+    "outfits": outfits.rows,
     "data": data.rows,
     "criteo": criteo.rows,
     "command": command.rows,

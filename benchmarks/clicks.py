@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,20 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.loops import InTurn, session, whole
 from benchmarks.measure import Row, median_seconds
-from recexp.config.compose import compose
-from recexp.config.typed import settings as typed
 from recexp.datasets.criteo_generator import BASE_RATE, CARDINALITIES
 from recexp.datasets.criteo_lines import NUM_DENSE
 from recexp.datasets.events import DataMeta
 from recexp.datasets.impressions import Field, Impressions
-from recexp.devices.build import build as build_device
 from recexp.metrics.auc import roc_auc
 from recexp.metrics.clicks import ClickMetrics
 from recexp.problems.click import ClickBatch
 from recexp.problems.click_feed import ClickFeed
-from recexp.tasks.session import Session, make_trainer, open_session
-from recexp.training.throughput import Throughput
+from recexp.tasks.session import Session
 
 BATCH = 2048
 #: Rows of an epoch, of which a loop takes one a round; its first updates are not counted.
@@ -135,28 +131,7 @@ def impressions(folder: Path, cap: int) -> Impressions:
 
 
 def _session(folder: Path, words: Sequence[str], data: Impressions) -> Session:
-    """The session of a command, with these arrays in the place of a prepared dataset."""
-    config = compose([
-        *words, "dataset=criteo_synthetic", f"dataset.batch_size={BATCH}", "device=cpu", "tracking=off",
-        "problem.floor=false", f"paths.root={folder}",
-    ])  # fmt: skip
-    settings = typed(config)
-    device, policy = build_device(config["device"], config["precision"], deterministic=settings.trainer.deterministic)
-    return open_session(config, settings, device, policy, data)
-
-
-def _ours(session: Session) -> Callable[[], float]:
-    """Examples a second of the Trainer's loop, data included; its own start and end are no part of an update."""
-
-    def rate() -> float:
-        throughput = Throughput(lambda: None, lambda: 0)
-        trainer = make_trainer(session, [throughput])
-        trainer.fit_loop.max_epochs = 1
-        trainer.limit_val_batches = 0
-        trainer.fit(session.posed.module, datamodule=session.posed.data)
-        return throughput.rows / throughput.seconds
-
-    return rate
+    return session(folder, [*words, "dataset=criteo_synthetic", f"dataset.batch_size={BATCH}"], data)
 
 
 def _plain(network: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[ClickBatch]) -> Callable[[], float]:
@@ -184,26 +159,11 @@ def _feed(session: Session) -> ClickFeed:
     return feed
 
 
-class _InTurn:
-    """Rates of several loops, one after the other in every round; the first round does not count."""
-
-    def __init__(self, rounds: int, *loops: Callable[[], float]) -> None:
-        self.rounds = [[loop() for loop in loops] for _ in range(rounds + 1)][1:]
-
-    def rate(self, loop: int) -> str:
-        """The median."""
-        return f"{statistics.median(rates[loop] for rates in self.rounds):,.0f}/s"
-
-    def ratio(self, one: int, other: int) -> str:
-        """The median of the ratios one / other."""
-        return f"{statistics.median(rates[one] / rates[other] for rates in self.rounds):.2f} x"
-
-
 def _dlrm(folder: Path, small: Impressions, large: Impressions, rounds: int) -> Iterator[Row]:
     ours = _session(folder, DLRM, large)
     network = PlainDLRM(large.fields)
     plain = _plain(network, torch.optim.SGD(network.parameters(), lr=0.1), _batches(ours, PLAIN_UPDATES))
-    found = _InTurn(rounds, _ours(ours), plain, _ours(_session(folder, DLRM, small)))
+    found = InTurn(rounds, whole(ours), plain, whole(_session(folder, DLRM, small)))
     name = "DLRM, Kaggle layers, SGD"
     yield Row(f"{name}, {LARGE:,}, ours", found.rate(0), f"examples a second, batch {BATCH:,}, whole loop")
     yield Row(f"{name}, {LARGE:,}, {PLAIN}", found.rate(1), "26 bags, sparse gradients, as facebookresearch/dlrm")
@@ -216,7 +176,7 @@ def _deepfm_adam(folder: Path, small: Impressions, rounds: int) -> Iterator[Row]
     ours = _session(folder, [*DEEPFM, *ADAM], small)
     network = PlainDeepFM(small.fields)
     plain = _plain(network, torch.optim.Adam(network.parameters(), lr=1e-3), _batches(ours, PLAIN_UPDATES))
-    found = _InTurn(rounds, _ours(ours), plain)
+    found = InTurn(rounds, whole(ours), plain)
     name = f"DeepFM, d {DIM}, 400-400-400, Adam, {SMALL:,}"
     yield Row(f"{name}, ours", found.rate(0), "the same mathematics in both")
     yield Row(f"{name}, {PLAIN}", found.rate(1))
@@ -228,7 +188,7 @@ def _deepfm_lazy_adam(folder: Path, small: Impressions, large: Impressions, roun
     network = PlainDeepFM(large.fields)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     plain = _plain(network, optimizer, _batches(ours, PLAIN_UPDATES_DENSE_ADAM))
-    found = _InTurn(rounds, _ours(ours), plain, _ours(_session(folder, [*DEEPFM, *LAZY_ADAM], small)))
+    found = InTurn(rounds, whole(ours), plain, whole(_session(folder, [*DEEPFM, *LAZY_ADAM], small)))
     name = f"DeepFM, d {DIM}, 400-400-400"
     yield Row(f"{name}, lazy Adam, {LARGE:,}, ours", found.rate(0), "moments of rows that are not looked up rest")
     yield Row(f"{name}, dense Adam, {LARGE:,}, {PLAIN}", found.rate(1))
@@ -261,10 +221,10 @@ def _auc(rounds: int) -> Iterator[Row]:
     batches = [(torch.from_numpy(scores[a : a + 16384]), torch.from_numpy(label[a : a + 16384]).float())
                for a in range(0, TESTED, 16384)]  # fmt: skip
 
-    def whole() -> None:
+    def with_others() -> None:
         metrics = ClickMetrics()
         for logits, clicked in batches:
             metrics.update(logits, clicked)
         metrics.compute()
 
-    yield Row("  with all other metrics, batch by batch", f"{median_seconds(whole, rounds):.2f} s")
+    yield Row("  with all other metrics, batch by batch", f"{median_seconds(with_others, rounds):.2f} s")

@@ -15,7 +15,7 @@ from recexp.datasets.outfits import Outfits, PublishedQuestions
 from recexp.errors import ConfigError
 from recexp.problems.module import StepSettings
 from recexp.problems.outfit import ItemBatch, ItemStep, OutfitModule, OutfitNodes
-from recexp.problems.outfit_arrays import NOTHING
+from recexp.problems.outfit_arrays import NOTHING, Pool
 from recexp.problems.outfit_build import OutfitData, build, split
 from recexp.problems.outfit_evaluation import OutfitEvaluation, QuestionLoader
 from recexp.problems.outfit_items import PlacedItems
@@ -191,3 +191,26 @@ def test_nothing_to_ask_or_to_train_on_is_said() -> None:
 
 def test_the_headline_is_the_first_protocol() -> None:
     assert posed(with_questions(), protocols=["same_category"]).headline == "val/fitb_same_category"
+
+
+def test_wrong_answers_of_the_same_category_were_not_trained_on_either() -> None:
+    data = random_outfits(train=60, test=40, categories=5, longest=5)
+    made = posed(data)
+    by_name = {one.name: one for one in made.module.evaluations["test"].questions}
+    tested = {int(i) for n in range(60, 100) for i in data.members[data.offsets[n] : data.offsets[n + 1]]}
+    trained = {int(i) for n in range(60) for i in data.members[data.offsets[n] : data.offsets[n + 1]]}
+    assert set(by_name["same_category"].blanks.items[:, -4:].reshape(-1)) <= tested
+    wrong = by_name["random_category"].blanks.items[:, -4:]
+    assert set(wrong[np.arange(4) != by_name["random_category"].true[:, None]]) <= trained
+
+
+def test_a_category_with_few_tested_items_takes_training_items() -> None:
+    data = random_outfits(train=60, test=3, categories=5, longest=5)
+    own, other = Pool.of(data, np.arange(60, 63)), Pool.of(data, np.arange(60))
+    both = own.filled_up(other, 3)
+    for c in range(5):
+        chosen = own if own.sizes[c] >= 3 else other
+        expected = chosen.items[chosen.offsets[c] : chosen.offsets[c + 1]]
+        assert both.items[both.offsets[c] : both.offsets[c + 1]].tolist() == expected.tolist()
+    assert (own.sizes < 3).any()
+    assert (own.sizes >= 3).any()

@@ -23,7 +23,7 @@ from recexp.problems.outfit_feed import OutfitFeed
 from recexp.problems.outfit_items import PlacedItems
 from recexp.problems.outfit_pairs import PairMaker
 from recexp.problems.outfit_protocols import explained, metric_names, metrics, rows_of
-from recexp.problems.outfit_questions import PUBLISHED, Questions, drawn, published
+from recexp.problems.outfit_questions import ANSWERS, PUBLISHED, RANDOM, SAME, Questions, drawn, published
 from recexp.problems.outfit_requests import Requests
 from recexp.problems.posed import MakeNetwork, Posed
 from recexp.problems.problem_data import ProblemData
@@ -64,6 +64,8 @@ def build(
     options, word = config["problem"], config["dataset"]["name"]
     parts = split(data, options, word)
     counts = CategoryCounts.of(data, parts.train)
+    if set(data.modalities) == {"category"}:
+        _log.info("dataset=%s: the model is told nothing of an item but its category", word)
     sizes = OutfitSizes(len(data.categories), data.modalities, torch.from_numpy(counts.conditional()))
     network = cast(OutfitNetwork, make_network(sizes=sizes))
     placed = PlacedItems(data, shuffle_seed=options["eval_seed"] if options["shuffle_features"] else None)
@@ -121,8 +123,12 @@ def split(data: Outfits, options: Mapping[str, Any], word: str) -> Parts:
 def ask(data: Outfits, outfits: Ids, options: Mapping[str, Any], limit: int | None, word: str) -> tuple[Questions, ...]:
     """The questions of every protocol about some outfits; published ones are about test outfits."""
     tested = len(outfits) and outfits[0] >= data.bounds[2]
-    # Wrong answers are drawn from the dataset's training part, whatever of it is held out for validation.
-    pool = Pool.of(data, np.asarray(data.part("train"), dtype=np.int64))
+    # From the dataset's training part, as in the reference, whatever of it is held out for validation.
+    trained = Pool.of(data, np.asarray(data.part("train"), dtype=np.int64))
+    pools = {RANDOM: trained}
+    if SAME in options["protocols"]:
+        # A model has trained on the items of training, and not on the true answers: it could tell them apart by that.
+        pools[SAME] = Pool.of(data, outfits).filled_up(trained, ANSWERS)
     found = []
     for protocol in options["protocols"]:
         if protocol == PUBLISHED:
@@ -132,7 +138,7 @@ def ask(data: Outfits, outfits: Ids, options: Mapping[str, Any], limit: int | No
                 _log.warning("dataset=%s has no published questions: problem.protocols has others left", word)
             continue
         own, seed = outfits[:limit], options["eval_seed"]
-        found.append(drawn(data, own, pool, protocol=protocol, repeats=options["repeats"], seed=seed))
+        found.append(drawn(data, own, pools[protocol], protocol=protocol, repeats=options["repeats"], seed=seed))
     if not found and data.published is not None:
         raise ConfigError(
             [

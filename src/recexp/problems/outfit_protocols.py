@@ -96,8 +96,8 @@ def explained(asked: Questions, ties: str) -> dict[str, str]:
     """Each metric of a protocol in words."""
     name, drawn = asked.name, f"{asked.repeats} x {len(asked.real):,} outfits"
     how = {
-        "random_category": f"wrong answers: random item of a random category; {drawn}",
-        "same_category": f"wrong answers: random item of the same category; {drawn}",
+        "random_category": f"wrong answers: training item of a random category; {drawn}",
+        "same_category": f"wrong answers: tested item of the same category; {drawn}",
     }.get(name, _coverage(asked))
     whole = sum(int(mask.sum()) for mask in asked.complete)
     return {

@@ -67,8 +67,8 @@ def drawn(data: Outfits, outfits: Ids, pool: Pool, *, protocol: str, repeats: in
         data: The dataset.
         outfits: Those asked about.
         pool: Items that wrong answers are drawn from.
-        protocol: ``random_category``: a category at random, then an item of it, as the reference; ``same_category``:
-            an item of the true one's category.
+        protocol: ``random_category``: a category at random, then an item of it; ``same_category``: an item of the true
+            one's category.
         repeats: Draws.
         seed: Of the draws; not the run's.
     """
