@@ -69,6 +69,18 @@ def test_the_same_category_never_gives_the_item_itself() -> None:
         assert len(gone) == 1 or Pool.of(DATA, TRAIN).sizes[category_of(DATA, int(rows.items[pair, -1]))] == 1
 
 
+def test_half_of_each() -> None:
+    made = maker({"category": "mixed", "refresh": "epoch"}, per_outfit=100)
+    pairs = np.arange(6000)
+    rows, same, random = (
+        maker({"category": kind, "refresh": "epoch"}, per_outfit=100).take(0, pairs).items[:, -1]
+        for kind in ("mixed", "same", "random")
+    )
+    assert ((rows == same) | (rows == random)).all()
+    assert 0.45 < (rows == same).mean() < 0.6
+    assert made.take(0, pairs[7:9]).items[:, -1].tolist() == rows[7:9].tolist()
+
+
 def test_by_frequency_any_training_item_may_come() -> None:
     rows = maker({"category": "frequency", "refresh": "epoch"}, per_outfit=100).take(0, np.arange(6000))
     assert set(rows.items[:, -1]) == set(Pool.of(DATA, TRAIN).items)

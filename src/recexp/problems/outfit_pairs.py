@@ -40,8 +40,8 @@ class PairMaker:
             data: The dataset.
             outfits: Of training.
             per_outfit: Pairs of an outfit, n. An outfit of more items has other ones replaced in each epoch.
-            negatives: ``category``: that of the item that comes instead: ``random``, ``same`` or by ``frequency`` (any
-                training item); ``refresh``: ``epoch`` or ``never``.
+            negatives: ``category``: that of the item that comes instead: ``random``, ``same``, one of both (``mixed``)
+                or by ``frequency`` (any training item); ``refresh``: ``epoch`` or ``never``.
             seed: The run's.
         """
         self.data, self.per_outfit, self.seed = data, per_outfit, seed
@@ -60,7 +60,7 @@ class PairMaker:
         own, slot = np.divmod(pairs, self.per_outfit)
         length = self.lengths[own]
         key = stream_key(self.seed, PAIR_STREAM, 0 if self.negatives["refresh"] == "never" else epoch)
-        draws = hashed(key, torch.from_numpy(pairs), 3).numpy()
+        draws = hashed(key, torch.from_numpy(pairs), 4).numpy()
         # Outfits longer than the number of pairs begin somewhere else in each epoch.
         turn = hashed(key + 1, torch.from_numpy(own), 1).numpy()[:, 0] % np.maximum(length, 1)
         in_turn = np.where(length > self.per_outfit, (slot + turn) % np.maximum(length, 1), slot)
@@ -79,7 +79,9 @@ class PairMaker:
         kind = self.negatives["category"]
         if kind == "frequency":
             return self.pool.items[draws[:, 2] % len(self.pool.items)]
+        same = self.pool.other_than(category, draws[:, 2], replaced)
         if kind == "same":
-            return self.pool.other_than(category, draws[:, 2], replaced)
+            return same
         filled = self.pool.filled()
-        return self.pool.of_categories(filled[draws[:, 1] % len(filled)], draws[:, 2])
+        drawn = self.pool.of_categories(filled[draws[:, 1] % len(filled)], draws[:, 2])
+        return drawn if kind == "random" else np.where(draws[:, 3] % 2, same, drawn)
