@@ -62,7 +62,7 @@ def test_a_model_says_what_it_solves_and_how_it_is_fed(model: str) -> None:
     solves = catalogue.stated("model", model, "problems")
     assert isinstance(solves, list)
     assert set(solves) <= set(catalogue.choices("problem"))
-    assert catalogue.stated("model", model, "feed") in ("windows", "sessions", "rows")
+    assert catalogue.stated("model", model, "feed") in ("windows", "sessions", "rows", "pairs")
     assert catalogue.stated("model", model, "problem") is None
 
 
