@@ -20,7 +20,7 @@ from recexp.problems.outfit import OutfitBatch
 from recexp.tasks.session import Session, make_trainer
 
 CATEGORIES, PICTURE, WORDS, HIDDEN, STEPS = 120, 2048, 2757, 12, 3
-OUTFITS, LENGTHS = 4096, (3, 8)
+OUTFITS, LENGTHS = 8192, (3, 8)
 #: Pairs of a round of the dense form, whose inputs take 37 MB a side for 16 pairs.
 DENSE_UPDATES, REFERENCE_BATCH, BATCHES = 8, 16, (16, 256, 1024)
 
@@ -32,7 +32,7 @@ def rows(folder: Path, rounds: int) -> Iterator[Row]:
     sessions = [_session(folder, data, batch) for batch in BATCHES]
     dense = _dense(sessions[0])
     together = _session(folder, data, 256, "problem.shuffle=outfits")
-    plain = _session(folder, data, 256, "trainer.kernels=plain")
+    plain = _session(folder, data, 256, "trainer.kernels=plain", "trainer.limit_train_batches=64")
     found = InTurn(rounds, *(whole(one) for one in (*sessions, together, plain)), dense)
     last = len(BATCHES) + 2
     for number, batch in enumerate(BATCHES):

@@ -21,14 +21,16 @@ def image_products(table: Tensor, items: ItemBatch) -> Tensor:
     """Each picture times the matrix of its category, float32 [U, h].
 
     Items of one category follow each other, so that a matrix is read once for all of them. Where a run begins is known
-    to the host: no device is waited for.
+    to the host, and which matrices are meant to the device: it is not waited for.
 
     Args:
         table: Matrix of each category, row-major, [C, d * h].
         items: With pictures.
     """
     assert items.image is not None
-    present = torch.tensor(items.categories, dtype=torch.int64).to(table.device, non_blocking=True)
+    present = items.present
+    if present is None:
+        present = torch.tensor(items.categories, dtype=torch.int64, device=table.device)
     rows = table_rows(table, present, padded=False)
     lengths = [end - start for start, end in zip(items.bounds, items.bounds[1:], strict=False)]
     # Slices would each have a gradient as large as all of them.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from recexp.models import kernels
 from recexp.models.click_losses import widened
 from recexp.models.gru_cell import gru_step
 from recexp.models.tables import table_rows
@@ -190,7 +191,7 @@ def _each(states: Tensor, matrices: Tensor) -> Tensor:
     """Every node's states times its own matrix, [B, W, K, h], at least float32."""
     flat = states.flatten(0, 1)
     missing = math.ceil(_FEWEST_PRODUCTS / matrices[0].numel()) - flat.shape[1]
-    if states.device.type != "cpu" or not 0 < missing <= _FEW_STATES - flat.shape[1]:
+    if not kernels.hand_written(states) or not 0 < missing <= _FEW_STATES - flat.shape[1]:
         return widened(torch.bmm(flat, matrices)).view_as(states)
     padded = torch.bmm(nn.functional.pad(flat, (0, 0, 0, missing)), matrices)
     return widened(padded[:, : flat.shape[1]]).reshape(states.shape)

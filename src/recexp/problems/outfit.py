@@ -20,7 +20,7 @@ class ItemBatch:
     Shapes: U items, R runs, T words. ``categories`` [R] and ``bounds`` [R + 1] are on the host: items
     ``bounds[r]:bounds[r + 1]`` are of category ``categories[r]``; ``category`` int64[U] says the same on the device.
     ``image`` float32[U, D]. ``words`` int64[T], each of item ``owner`` int64[T] (0..U - 1, ascending). None where the
-    data has no such features.
+    data has no such features. ``present`` int64[R]: ``categories`` on the device, so that a step need not move them.
     """
 
     categories: Sequence[int]
@@ -29,6 +29,7 @@ class ItemBatch:
     image: Tensor | None = None
     words: Tensor | None = None
     owner: Tensor | None = None
+    present: Tensor | None = None
 
     def __len__(self) -> int:
         """U."""

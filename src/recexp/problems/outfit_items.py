@@ -52,6 +52,7 @@ class PlacedItems:
             image=self._pictures(source),
             words=words,
             owner=owner,
+            present=torch.from_numpy(category[starts]).to(self.device),
         )
 
     def _pictures(self, items: Ids) -> Tensor | None:
