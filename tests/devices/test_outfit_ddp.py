@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from finished_runs import losses, measured, same, validated, weights
-from small_outfits import NARROW, WARDROBE, same_state
+from finished_runs import losses, measured, same, same_state, validated, weights
+from small_outfits import NARROW, WARDROBE
 from whole_commands import Recexp
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -168,10 +168,18 @@ def run_small(recexp: Recexp, command: Command) -> None:
         if not data or not list(Path(data).glob(f"{MOVIELENS[dataset]}*")):
             pytest.skip(f"RECEXP_DATA holds no {MOVIELENS[dataset]}")
         recexp.environment["RECEXP_DATA"] = data
+    if dataset == "polyvore" and "dataset.path" not in given:
+        if not data or not list(Path(data).glob("polyvore*")):
+            pytest.skip("RECEXP_DATA holds no outfits")
+        recexp.environment["RECEXP_DATA"] = data
+    if task == "predict":
+        (page,) = (page for page in PAGES if page.name == "predict.md")
+        asked = page.read_text("utf-8").partition("```json\n")[2].partition("```")[0]
+        (recexp.folder / given["task.input"]).write_text(asked)
     if device == "npu":
         recexp.environment.update(host_npu.environment(), **recexp.environment)
         recexp.environment["PYTHONPATH"] = host_npu.environment()["PYTHONPATH"]
-    elif task in ("train", "evaluate") and device not in ("cpu", "auto"):
+    elif task in ("train", "evaluate", "predict") and device not in ("cpu", "auto"):
         pytest.skip(f"device={device} is another machine's")
     for name in re.findall(r"[\w.]+\.json", given.get("task.join", "")):
         recexp.run("task=rank_table", "task.chip_addresses=[192.168.1.1]", f"task.path={name}")
@@ -184,9 +192,9 @@ def run_small(recexp: Recexp, command: Command) -> None:
     more = dict(SMALLER) if device in ("cpu", "npu") else {**SMALLER, "device": "cpu"}
     if device == "npu":
         del more["device.threads"]
-    if task == "evaluate" or given.get("resume", "false") != "false":
+    if task in ("evaluate", "predict") or given.get("resume", "false") != "false":
         before = [
-            word for word in words if word.partition("=")[0] not in ("task", "ckpt", "resume", "resume_elsewhere")
+            word for word in words if re.split("[=.]", word)[0] not in ("task", "ckpt", "resume", "resume_elsewhere")
         ]
         recexp.run(*recipe, *before, *_missing(more, given))
     done = recexp.run(*recipe, *words, *_missing(more, given))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from finished_runs import same_state
 from whole_commands import SMALL, Recexp
 
 #: Enough blocks that a kill finds the run at work.
@@ -33,6 +34,13 @@ CLICKS = [
     "device.threads=1", "trainer.progress=lines", "dataset.batch_size=64", "trainer.max_epochs=5",
     "trainer.checkpoint_every_n_steps=150", "trainer.log_every_n_steps=10",
 ]  # fmt: skip
+#: Pairs of outfits: mean squares of single rows, and when each was visited last, go on, too.
+OUTFITS = [
+    "model=ngnn", "dataset=polyvore_synthetic", "dataset.outfits=1500", "dataset.image_width=64",
+    "dataset.num_words=200", "device=cpu", "device.threads=1", "trainer.progress=lines", "dataset.batch_size=32",
+    "problem.validate=true", "trainer.max_epochs=8", "trainer.checkpoint_every_n_steps=150",
+    "trainer.log_every_n_steps=10",
+]  # fmt: skip
 DROPPED = ["model.dropout_deep=0.2", "model.l2_linear=0", "model.l2_embedding=0"]
 WINDOWS = ["model.training=bptt", "model.bptt_steps=4", "model.samples=256"]
 KINDS = {
@@ -47,6 +55,7 @@ KINDS = {
          "optim.rows=touched"], "test/auc",
     ),
     "fm": ([*CLICKS, "model=fm", "model.dim=8"], "test/auc"),
+    "ngnn": (OUTFITS, "test/fitb_random_category"),
 }  # fmt: skip
 
 
@@ -90,6 +99,7 @@ def undisturbed(undisturbed_run: Undisturbed) -> tuple[Recexp, Path]:
     pytest.param("dlrm", 8, marks=pytest.mark.slow),
     pytest.param("deepfm", 5, marks=pytest.mark.slow),
     pytest.param("fm", 5, marks=pytest.mark.slow),
+    pytest.param("ngnn", 8, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_killed_at_random_moments_it_ends_with_the_same_bits(
     recexp: Recexp, undisturbed_run: Undisturbed, kind: str, kills: int
@@ -117,6 +127,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(
     assert status(run) == "FINISHED"
     for name, value in final(reference).items():
         assert torch.equal(value, final(run)[name]), name
+    assert same_state(reference, run)
     points = recexp.points(run)
     assert not [key for key, count in Counter((name, step) for name, step, _ in points).items() if count > 1]
     assert sorted(points) == sorted(whole.points(reference))

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finished_runs import losses, measured, rows, same, validated, weights
+from finished_runs import losses, measured, rows, same, same_state, validated, weights
 from in_process import Done, InProcess
-from small_outfits import FEW, NARROW, SMALL, same_state
+from small_outfits import FEW, NARROW, SMALL
 
 DRAWN = {
     f"test/{name}_{protocol}"

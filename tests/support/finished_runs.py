@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def losses(run: Path) -> list[tuple[int, float]]:
@@ -40,3 +42,21 @@ def rows(run: Path) -> dict[str, dict[str, object]]:
 def measured(run: Path) -> dict[str, float]:
     """The test metrics."""
     return {name: row["value"] for name, row in rows(run).items()}  # type: ignore[misc]
+
+
+def optimizer_state(run: Path) -> list[dict[str, Any]]:
+    """What the optimiser keeps of each parameter."""
+    found: dict[str, Any] = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"][0]
+    return [found["state"][number] for number in sorted(found["state"])]
+
+
+def same_state(one: Path, other: Path) -> bool:
+    """Whether the optimisers of two runs are equal to the bit."""
+    mine, theirs = optimizer_state(one), optimizer_state(other)
+    return len(mine) == len(theirs) > 0 and all(
+        a.keys() == b.keys() and all(_same(a[name], b[name]) for name in a) for a, b in zip(mine, theirs, strict=True)
+    )
+
+
+def _same(one: Any, other: Any) -> bool:
+    return torch.equal(one, other) if isinstance(one, Tensor) else bool(one == other)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import dense_ngnn
 import torch
@@ -85,21 +84,3 @@ class DenseRun:
             for name, inputs in (("image", image), ("text", words))
         }
         return {**{k: v.item() for k, v in found.items()}, "score": dense_ngnn.fused(found, 0.2).item()}
-
-
-def optimizer_state(run: Path) -> list[dict[str, Any]]:
-    """What the optimiser keeps of each parameter."""
-    found: dict[str, Any] = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"][0]
-    return [found["state"][number] for number in sorted(found["state"])]
-
-
-def same_state(one: Path, other: Path) -> bool:
-    """Whether the optimisers of two runs are equal to the bit."""
-    mine, theirs = optimizer_state(one), optimizer_state(other)
-    return len(mine) == len(theirs) > 0 and all(
-        a.keys() == b.keys() and all(_same(a[name], b[name]) for name in a) for a, b in zip(mine, theirs, strict=True)
-    )
-
-
-def _same(one: Any, other: Any) -> bool:
-    return torch.equal(one, other) if isinstance(one, Tensor) else bool(one == other)
