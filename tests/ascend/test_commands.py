@@ -162,6 +162,35 @@ def test_two_processes_go_on_in_the_middle_of_impressions(recexp: Recexp) -> Non
     assert losses(recexp, run) == losses(recexp, whole)
 
 
+PAIRS = [
+    "model=ngnn", "dataset=polyvore_synthetic", "dataset.outfits=100", "dataset.categories=10",
+    "dataset.items_per_category=12", "dataset.styles=3", "dataset.image_width=6", "dataset.num_words=30",
+    "dataset.batch_size=47", "dataset.eval_batch_size=7", "trainer.max_epochs=20", "trainer.updates_per_block=4",
+    "trainer.log_every_n_steps=1", "trainer.progress=lines", "tracking=off", "device=npu",
+    # The first updates divide small gradients by little more than their own size, and with them their rounding.
+    "optim.eps=1e-4",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", [[], ["optim.rows=all", "model.consistency=reference_bug"], ["trainer.gradient_clip_val=0.1"]], ids=len
+)
+def test_two_processes_share_the_pairs_of_one(recexp: Recexp, words: list[str]) -> None:
+    recexp.run(*PAIRS, *words, "trainer.max_steps=14")
+    recexp.run(*PAIRS, *words, "trainer.max_steps=14", "device.count=2")
+    one, two = recexp.runs()
+    points, others = losses(recexp, one), losses(recexp, two)
+    assert list(points) == list(others) == list(range(1, 15))
+    assert others == pytest.approx(points, rel=1e-6)
+    assert result(two) == pytest.approx(result(one), abs=1e-6)
+    found, expected = numbers(two), numbers(one)
+    assert found.keys() == expected.keys()
+    assert any(value.dtype == torch.int32 for value in expected.values()) != ("optim.rows=all" in words)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=lambda text, name=name: name + text)
+
+
 @pytest.mark.slow
 def test_float32_on_real_data_is_equal_to_the_last_bit(recexp: Recexp, real_data: Path) -> None:
     recexp.environment["RECEXP_DATA"] = str(real_data)

@@ -71,6 +71,7 @@ EQUAL = [
     ("gru4rec", ""),
     ("dlrm", ""),
     ("deepfm", ""),
+    ("ngnn", ""),
 ]
 ALSO_EQUAL = [
     ("attrec of sessions", ""),
@@ -107,6 +108,14 @@ ALSO_EQUAL = [
     ("deepfm of films", "model.l2_linear=0 model.l2_embedding=0 model.bias=true optim.name=rmsprop"),
     ("fm", ""),
     ("lr", ""),
+    (
+        "ngnn",
+        "model.edges=cooccurrence model.loss=neg_sigmoid model.consistency=reference_bug model.l2=0.001"
+        " optim.rows=all optim.momentum=0.9 trainer.gradient_clip_val=1 problem.validate=true",
+    ),
+    ("ngnn", "model.edges=mean model.steps=1 problem.shuffle=outfits optim.name=lazy_adam optim.alpha=null"),
+    ("ngnn", "trainer.accumulate_grad_batches=2 trainer.max_epochs=3 problem.shuffle_features=true"),
+    ("ngnn of categories", "trainer.max_epochs=4"),
 ]
 
 
@@ -116,7 +125,9 @@ def test_float32_is_equal_to_the_last_bit(train: Callable[..., Path], of: str, w
     assert_equal(npu, train("device=cpu", *PLAIN, *words.split(), of=of))
 
 
-@pytest.mark.parametrize(("of", "tolerance"), [("attrec", 1e-5), pytest.param("gru4rec", 1e-4, marks=SLOW)])
+@pytest.mark.parametrize(
+    ("of", "tolerance"), [("attrec", 1e-5), ("ngnn", 1e-4), pytest.param("gru4rec", 1e-4, marks=SLOW)]
+)
 def test_the_hand_written_forms_of_the_cpu_differ_by_rounding_only(
     train: Callable[..., Path], of: str, tolerance: float
 ) -> None:
@@ -136,7 +147,7 @@ def test_the_other_precisions_stay_close(train: Callable[..., Path], word: str) 
 
 
 @SLOW
-@pytest.mark.parametrize("of", ["gru4rec", "gru4rec of users", "dlrm", "deepfm", "dlrm of films"])
+@pytest.mark.parametrize("of", ["gru4rec", "gru4rec of users", "dlrm", "deepfm", "dlrm of films", "ngnn"])
 @pytest.mark.parametrize("word", ["mixed", "bf16", "fp16"])
 def test_the_losses_of_the_other_precisions_stay_close(train: Callable[..., Path], word: str, of: str) -> None:
     exact, rounded = losses(train("device=npu", of=of)), losses(train("device=npu", f"precision={word}", of=of))

@@ -6,14 +6,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from films import write_films
+from worn_outfits import write_worn
 
 from recexp import cli
+from recexp.config import catalogue
+from recexp.devices.build import make
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="session")
+def npu() -> torch.device:
+    """The first one, with torch-npu loaded as a command loads it."""
+    device = make(catalogue.read("device/npu").tree["device"])
+    device.check()
+    return torch.device("npu:0")
 
 
 SMALL = (
@@ -28,6 +40,11 @@ IMPRESSIONS = ("dataset=criteo_synthetic", "dataset.impressions=3000", "dataset.
 DLRM = ("model=dlrm", "model.arch_sparse_feature_size=8", "model.arch_mlp_bot=[16,8]", "model.arch_mlp_top=[16,8,1]")
 DEEPFM = ("model=deepfm", "model.dim=8", "model.hidden=[24,16]", "dataset.batch_size=128")
 FILMS = ("problem=click", "dataset=ml1m", "dataset.verify=false", "dataset.batch_size=64")
+OUTFITS = (
+    "dataset=polyvore_synthetic", "dataset.outfits=100", "dataset.categories=10", "dataset.items_per_category=12",
+    "dataset.styles=3", "dataset.image_width=6", "dataset.num_words=30", "dataset.batch_size=48",
+    "dataset.eval_batch_size=32",
+)  # fmt: skip
 #: Small trainings of each model in each problem.
 TRAININGS = {
     "attrec": (*ATTREC, *RATINGS),
@@ -39,16 +56,22 @@ TRAININGS = {
     "deepfm of films": (*DEEPFM, *FILMS),
     "fm": ("model=fm", *IMPRESSIONS, "dataset.batch_size=128"),
     "lr": ("model=lr", *IMPRESSIONS, "dataset.batch_size=128"),
+    "ngnn": ("model=ngnn", *OUTFITS),
+    "ngnn of categories": ("model=ngnn", "dataset=polyvore", "dataset.features=category", "dataset.batch_size=48"),
     # The usual rate is for many short sessions: here it would make noise of the rounding within 40 updates.
     "gru4rec of users": (*GRU4REC, *RATINGS, "optim.lr=0.05", "trainer.max_epochs=1", "trainer.max_steps=40"),
 }
 
 
-def _films(folder: Path) -> Path:
-    films = folder / "films"
-    if not films.exists():
-        write_films(films)
-    return films
+#: Data that has to be written, by its word.
+WRITTEN = {"ml1m": write_films, "polyvore": write_worn}
+
+
+def _written(folder: Path, dataset: str) -> Path:
+    target = folder / dataset
+    if not target.exists():
+        WRITTEN[dataset](target)
+    return target
 
 
 @pytest.fixture
@@ -61,8 +84,9 @@ def train(folder: Path, tmp_path: Path) -> Callable[..., Path]:
     def run(*words: str, of: str = "attrec", code: int = 0) -> Path:
         root = tmp_path / str(len(list(tmp_path.iterdir())))
         last = {word.partition("=")[0]: word for word in (*SMALL, *TRAININGS[of], *words)}
-        if last.get("dataset") == "dataset=ml1m":
-            last["dataset.path"] = f"dataset.path={_films(folder)}"
+        dataset = last.get("dataset", "").removeprefix("dataset=")
+        if dataset in WRITTEN:
+            last["dataset.path"] = f"dataset.path={_written(folder, dataset)}"
         assert cli.main([*last.values(), f"paths.root={root}", f"paths.cache={folder / 'cache'}"]) == code
         return next((path.parent for path in root.glob("runs/*/*/run.json")), root)
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from films import write_films
+from worn_outfits import write_worn
 
 from recexp.config import catalogue
 
@@ -23,9 +24,13 @@ DATASETS = {
     "session": "dataset=rsc15_synthetic dataset.sessions=300 dataset.items=60",
     # Fields of 3 to 30 ids: of those, quotients and narrow tables take the larger ones.
     "click": "dataset=criteo_synthetic dataset.impressions=2000 dataset.max_cardinality=30",
+    "outfit": "dataset=polyvore_synthetic dataset.outfits=200 dataset.categories=10 dataset.items_per_category=24"
+    " dataset.image_width=20 dataset.num_words=60",
 }
 #: A field of several ids beside those of one, and no numbers.
 FILMS = "problem=click dataset=ml1m dataset.path=films dataset.verify=false"
+#: Nothing is known of an item but its category.
+WORN = "dataset=polyvore dataset.path=worn dataset.features=category"
 #: For each model: settings that change which operators it uses, and the precisions in which they are recorded. What
 #: autocast does not reach is the same in all of them; half a width is where Ascend lacks types, bfloat16 most of all.
 VARIANTS = {
@@ -90,6 +95,20 @@ VARIANTS = {
         ),
     ],
     "fm": [(f"{FILMS} model.l2_scope=batch model.l2_embedding=0.001", ["mixed"])],
+    "ngnn": [
+        ("", PRECISIONS),
+        (
+            "model.edges=cooccurrence model.loss=neg_sigmoid model.consistency=reference_bug model.l2=0.001"
+            " optim.rows=all trainer.gradient_clip_val=1 problem.validate=true",
+            ["mixed", "bf16"],
+        ),
+        (
+            "model.edges=mean model.consistency_mean=all model.steps=1 problem.shuffle=outfits optim.momentum=0.9"
+            " optim.rows=all trainer.accumulate_grad_batches=2",
+            ["bf16"],
+        ),
+        (f"{WORN} optim.name=lazy_adam optim.alpha=null", ["bf16"]),
+    ],
     "lr": [
         (
             "problem=click dataset=ml1m_synthetic dataset.users=60 problem.auc=histogram"
@@ -134,6 +153,7 @@ def record(words: list[str], ways: str, variables: dict[str, str], where: str) -
     def make(target: Path) -> None:
         work, given, made = target / "work", target / "ways.json", target / "record.json"
         write_films(work / "films")
+        write_worn(work / "worn")
         given.write_text(ways)
         command = [sys.executable, str(HERE / "children" / "record.py"), str(given), str(made)]
         done = subprocess.run(
