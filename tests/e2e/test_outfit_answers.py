@@ -221,6 +221,9 @@ def test_a_file_or_a_run_that_is_not_there_is_named(trained: Trained) -> None:
     path = recexp.folder / "sent.json"
     path.write_text(json.dumps([{"items": good(trained)}]))
     assert "nowhere" in recexp.refused("task=predict", f"task.input={path}", "ckpt=nowhere", code=2)
+    given = ["task=predict", f"ckpt={trained.run}", f"task.input={path}"]
+    said = recexp.refused(*given, f"task.output={recexp.folder}/nowhere/answers.jsonl", code=1)
+    assert "there is no folder" in said
 
 
 def test_a_problem_without_requests_says_so(trained: Trained) -> None:
