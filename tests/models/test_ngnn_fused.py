@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -253,6 +256,27 @@ def test_integers_and_halves_of_other_widths_are_read_as_they_are() -> None:
     found = by_hand(network, OutfitBatch(narrow, other), 1.0)
     assert torch.equal(found[0], expected[0])
     assert all(torch.equal(found[1][name], value) for name, value in expected[1].items())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a wrong read ends the process: a child's")
+@pytest.mark.parametrize(("width", "hidden"), [(1, 12), (1, 1), (2, 3), (16, 1), (17, 12), (40, 17)])
+def test_nothing_behind_a_gradient_is_touched(width: int, hidden: int) -> None:
+    library = native.library()
+    assert library is not None
+    items, page = 13, mmap.PAGESIZE
+    held = mmap.mmap(-1, 3 * page)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(held))
+    behind = start + 2 * page
+    gradient = behind - 4 * width * hidden
+    assert gradient >= start
+    bounds, inputs, outputs = torch.tensor([0, items]), torch.randn(items, width), torch.randn(items, hidden)
+    places = [tensor.data_ptr() for tensor in (bounds, inputs, outputs)]
+    child = os.fork()
+    if not child:
+        ctypes.CDLL(None).mprotect(ctypes.c_void_p(behind), ctypes.c_size_t(page), 0)
+        library.project_runs_backward(1, width, hidden, *places, gradient)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_number_that_is_none_is_seen_in_the_loss() -> None:

@@ -50,7 +50,7 @@ void outer(Int d, Int h, Int c, bool more, const float* x, const float* p, float
     }
     // What is written beyond a row is 0, or what was there, and the next row's turn comes after; that row is read before,
     // because a number that was just written in two parts is slow to read.
-    Lanes next = more ? load(w) : none;
+    Lanes next = more && safe > 0 ? load(w) : none;
     for (Int k = 0; k < safe; ++k) {
         Lanes sum = next;
         if (more) next = load(w + (k + 1) * h);
