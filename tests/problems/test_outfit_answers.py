@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from recexp.problems.outfit import OutfitModule
+from recexp.errors import DataError
+from recexp.problems.outfit import OutfitModule, QuestionStep
 from recexp.problems.outfit_answers import OutfitAnswers
 from recexp.problems.outfit_arrays import Pool
 from recexp.problems.outfit_items import PlacedItems
-from recexp.problems.outfit_requests import Requests
+from recexp.problems.outfit_requests import GivenItem, Request, Requests
 from tests.problems.test_outfit_build import posed
 from tests.support.outfit_cases import outfit, random_outfits
 
@@ -21,11 +23,14 @@ LARGER = next(number for number in range(40) if len(outfit(DATA, number)) > 2)
 
 
 def answered(*sent: Any, top: int = 3) -> list[dict[str, Any]]:
+    requests = Requests(DATA, missing="error").read(sent)
+    return scored(OutfitAnswers(DATA, PlacedItems(DATA), requests, top=top))
+
+
+def scored(asked: OutfitAnswers) -> list[dict[str, Any]]:
     module = posed(DATA, protocols=["same_category"]).module
     assert isinstance(module, OutfitModule)
     module.network.modality_scores = lambda table, outfits: {"image": 2 * module.network.scores(table, outfits)}  # type: ignore[operator, assignment]
-    requests = Requests(DATA, missing="error").read(sent)
-    asked = OutfitAnswers(DATA, PlacedItems(DATA), requests, top=top)
     with torch.no_grad():
         return asked.answers([module.predict_step(step, number) for number, step in enumerate(asked.steps())])
 
@@ -76,3 +81,27 @@ def test_only_training_items_complete_an_outfit() -> None:
     trained = {f"i{item}" for number in range(40) for item in outfit(DATA, number)}
     categories = DATA.category_of(np.arange(DATA.num_items))
     assert {found["item"] for found in one["complete"]} == {i for i in trained if categories[int(i[1:])] > 1}
+
+
+def test_rows_of_what_completes_outfits_exist_a_batch_at_a_time() -> None:
+    sent = [{"items": [own(0, 1.0), own(1, 1.0)], "complete": True}] * 3000
+    asked = OutfitAnswers(DATA, PlacedItems(DATA), Requests(DATA, missing="error").read(sent), top=1)
+    tracemalloc.start()
+    rows = sum(len(step.outfits) for step in asked.steps() if isinstance(step, QuestionStep))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert rows > 3000 * 30
+    assert peak < 24 * rows
+
+
+def test_a_score_that_is_no_number_is_no_answer() -> None:
+    image = [float("nan"), 9.0, 9.0, 9.0, 9.0]
+    requests = [Request("a", (GivenItem(0, None, image, [1]), GivenItem(1, None, image, [1])))]
+    asked = OutfitAnswers(DATA, PlacedItems(DATA), requests, top=1)
+    with pytest.raises(DataError, match="no finite numbers"):
+        scored(asked)
+
+
+def test_a_request_without_an_id_has_its_number() -> None:
+    found = answered({"items": [own(0, 1.0), own(1, 1.0)]}, {"id": None, "items": [own(0, 1.0), own(1, 1.0)]})
+    assert [one["id"] for one in found] == ["1", "2"]

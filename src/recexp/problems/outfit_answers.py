@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recexp.datasets.outfits import Outfits
+from recexp.errors import DataError
 from recexp.problems.outfit import ItemBatch, ItemStep, OutfitNodes, QuestionStep
 from recexp.problems.outfit_arrays import NOTHING, Ids, Pool, padded
 from recexp.problems.outfit_evaluation import ITEMS_AT_ONCE, needed
@@ -47,18 +48,21 @@ class OutfitAnswers:
         tested = np.asarray(data.part("test"), dtype=np.int64)
         known = padded(data, tested)
         self._pool = Pool.of(data, np.asarray(data.part("train"), dtype=np.int64))
-        self._wanted = [self._candidates(request) for request in requests]
+        wanted = self._candidates(sorted({category for request in requests for category in request.complete}))
         given = [item.number for request in requests for item in request.items if item.number is not None]
-        candidates = np.concatenate([*self._wanted, np.array(given, dtype=np.int64)])
+        candidates = np.concatenate([wanted, np.array(given, dtype=np.int64)])
         rows = Rows(known, (known != NOTHING)[:, None], (known != NOTHING)[:, None])
         self._items = np.union1d(needed([rows]), candidates)
         self._own = [item for request in requests for item in request.items if item.number is None]
         self._order = np.argsort([item.category for item in self._own], kind="stable")
         self._place_of_own = {id(self._own[at]): len(self._items) + n for n, at in enumerate(self._order)}
-        self._sets = [self._of_dataset(known), self._of_requests(), *self._completed()]
+        self._outfits = (self._of_dataset(known), self._of_requests())
+        # A request that any item may complete has a row for each: they exist one batch at a time.
+        completed = [int(self._pool.sizes[list(request.complete)].sum()) for request in requests]
+        self._counts = [*(len(rows.node) for rows in self._outfits), *completed]
 
-    def _candidates(self, request: Request) -> Ids:
-        ranges = [self._pool.items[self._pool.offsets[c] : self._pool.offsets[c + 1]] for c in request.complete]
+    def _candidates(self, categories: Sequence[int]) -> Ids:
+        ranges = [self._pool.items[self._pool.offsets[c] : self._pool.offsets[c + 1]] for c in categories]
         return np.concatenate([np.zeros(0, dtype=np.int64), *ranges])
 
     def _place(self, item: GivenItem) -> int:
@@ -84,16 +88,28 @@ class OutfitAnswers:
             used[row, :count] = True
         return _Scored(node, category, used)
 
-    def _completed(self) -> Iterator[_Scored]:
-        outfits = self._of_requests()
-        for row, candidates in enumerate(self._wanted):
-            own = outfits.used[row]
-            repeat = (len(candidates), 1)
-            yield _Scored(
-                np.hstack((np.tile(outfits.node[row, own], repeat), np.searchsorted(self._items, candidates)[:, None])),
-                np.hstack((np.tile(outfits.category[row, own], repeat), self.data.category_of(candidates)[:, None])),
-                np.ones((len(candidates), int(own.sum()) + 1), dtype=bool),
+    def _rows(self, number: int) -> Callable[[slice], _Scored]:
+        """What gives some rows of one of the sets: of the dataset, of the user, of what completes each request."""
+        if number >= len(self._outfits):
+            return self._completed(number - len(self._outfits))
+        rows = self._outfits[number]
+        return lambda own: _Scored(rows.node[own], rows.category[own], rows.used[own])
+
+    def _completed(self, row: int) -> Callable[[slice], _Scored]:
+        outfits, candidates = self._outfits[1], self._candidates(self.requests[row].complete)
+        used = outfits.used[row]
+        place, category = outfits.node[row, used], outfits.category[row, used]
+
+        def rows(own: slice) -> _Scored:
+            chosen = candidates[own]
+            repeat = (len(chosen), 1)
+            return _Scored(
+                np.hstack((np.tile(place, repeat), np.searchsorted(self._items, chosen)[:, None])),
+                np.hstack((np.tile(category, repeat), self.data.category_of(chosen)[:, None])),
+                np.ones((len(chosen), len(place) + 1), dtype=bool),
             )
+
+        return rows
 
     def steps(self) -> Iterator[ItemStep | QuestionStep]:
         """What the network is asked, in this order."""
@@ -101,10 +117,11 @@ class OutfitAnswers:
             yield ItemStep(self.placed.batch(self._items[first : first + ITEMS_AT_ONCE]), first == 0)
         if self._own:
             yield ItemStep(self._own_items(), not len(self._items))
-        for number, rows in enumerate(self._sets):
-            for first in range(0, len(rows.node), ROWS_AT_ONCE):
-                own = slice(first, first + ROWS_AT_ONCE)
-                arrays = (rows.node[own], rows.category[own], rows.used[own, None])
+        for number, count in enumerate(self._counts):
+            rows = self._rows(number)
+            for first in range(0, count, ROWS_AT_ONCE):
+                some = rows(slice(first, first + ROWS_AT_ONCE))
+                arrays = (some.node, some.category, some.used[:, None])
                 nodes = OutfitNodes(*(torch.from_numpy(np.ascontiguousarray(a)).to(self.placed.device) for a in arrays))
                 yield QuestionStep(number, first, 1, nodes)
 
@@ -126,9 +143,18 @@ class OutfitAnswers:
         )
 
     def answers(self, scored: Sequence[dict[str, Tensor]]) -> list[dict[str, Any]]:
-        """One for each request, from what ``steps`` gave: scores by modality and, as ``score``, of all together."""
+        """One for each request, from what ``steps`` gave: scores by modality and, as ``score``, of all together.
+
+        Raises:
+            DataError: a score is no number.
+        """
         found = iter([one for one in scored if one])
-        sets = [_joined([next(found) for _ in range(0, len(rows.node), ROWS_AT_ONCE)]) for rows in self._sets]
+        sets = [_joined([next(found) for _ in range(0, count, ROWS_AT_ONCE)]) for count in self._counts]
+        if not all(np.isfinite(scores).all() for one in sets for scores in one.values()):
+            raise DataError(
+                "the model's scores are no finite numbers: its training has diverged. Name the checkpoint of another "
+                "run: ckpt=DIRECTORY."
+            )
         real, own, completed = sets[0]["score"], sets[1], sets[2:]
         made = []
         for row, request in enumerate(self.requests):
@@ -140,7 +166,8 @@ class OutfitAnswers:
                 "above_real_outfits": float(np.mean(real < own["score"][row])),
             }
             if request.complete:
-                answer["complete"] = self._best(self._wanted[row], completed[row].get("score", np.zeros(0, np.float32)))
+                scores = completed[row].get("score", np.zeros(0, np.float32))
+                answer["complete"] = self._best(self._candidates(request.complete), scores)
             made.append(answer)
         return made
 

@@ -84,7 +84,7 @@ class Requests:
         if not isinstance(sent, Mapping):
             problems.add(where, f"is {_shown(sent)}; expected an object with items")
             return None
-        name = str(sent.get("id", number))
+        name = str(number if sent.get("id") is None else sent["id"])
         where = f"outfit {name}"
         _unknown(sent, _OUTFIT_KEYS, where, problems)
         given = sent.get("items")

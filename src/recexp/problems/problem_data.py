@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -26,17 +26,13 @@ class Feed(Protocol):
 
 
 class Asked:
-    """Steps of a prediction; a list would be taken for several loaders."""
+    """Steps of a prediction, each made when its turn comes; a list would be taken for several loaders."""
 
-    def __init__(self, steps: Iterable[Any]) -> None:
-        self._steps = list(steps)
-
-    def __len__(self) -> int:
-        """Number of steps."""
-        return len(self._steps)
+    def __init__(self, steps: Callable[[], Iterable[Any]]) -> None:
+        self._steps = steps
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._steps)
+        return iter(self._steps())
 
 
 class ProblemData(LightningDataModule):
@@ -48,7 +44,7 @@ class ProblemData(LightningDataModule):
         self.device = torch.device("cpu")
         self.rank, self.world = 0, 1
         #: What ``predict_step`` is given, built on the device.
-        self.asked = Asked([])
+        self.asked = Asked(list)
         self._train_loader: BlockLoader[Any] | None = None
 
     @property

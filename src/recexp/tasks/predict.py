@@ -30,6 +30,7 @@ def run(config: Mapping[str, Any]) -> None:
         CheckpointError: There is no such checkpoint.
     """
     task = config["task"]
+    assert_writable(task["output"])
     sent = read_requests(task["input"])
     config, checkpoint = with_checkpoint(config)
     settings = typed(config)
@@ -52,7 +53,7 @@ def _answers(session: Session, checkpoint: Path, sent: list[Any], task: Mapping[
     load_state(module, checkpoint)
     data.place(session.device.root)
     laid_out = session.posed.answer(sent, task)
-    data.asked = Asked(laid_out.steps())
+    data.asked = Asked(laid_out.steps)
     trainer = make_trainer(session, [])
     scored = trainer.predict(module, datamodule=data)
     assert_placement(module.to(session.device.root), session.device, session.policy)
@@ -67,7 +68,8 @@ def read_requests(name: str) -> list[Any]:
     """
     where = "standard input" if name == "-" else name
     try:
-        text = sys.stdin.read() if name == "-" else Path(name).expanduser().read_text("utf-8")
+        # Some editors begin a file with a mark of its encoding.
+        text = sys.stdin.read() if name == "-" else Path(name).expanduser().read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"task.input={name}: {getattr(error, 'strerror', None) or error}.") from error
     if not text.strip():
@@ -77,10 +79,11 @@ def read_requests(name: str) -> list[Any]:
         if not listed:
             raise DataError(f"{where} holds no request: its list is empty.")
         return listed
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    # Texts may hold other signs that Python, too, ends a line at.
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     try:
         whole = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return [_json(line, where, number) for number, line in lines]
     return [whole]
 
@@ -91,14 +94,46 @@ def _json(text: str, where: str, line: int) -> Any:
     except json.JSONDecodeError as error:
         at = f"{where}, line {line + error.lineno - 1}, column {error.colno}"
         raise DataError(f"{at}: this is not JSON: {error.msg}.") from error
+    except (ValueError, RecursionError) as error:
+        # A whole number of thousands of digits, or brackets within brackets.
+        raise DataError(f"{where}, line {line}: this cannot be read: {error}.") from error
 
 
 def write_answers(answers: list[dict[str, Any]], name: str | None) -> None:
     """One JSON object a line, all or nothing."""
-    lines = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
+    lines = "".join(f"{_written(answer)}\n" for answer in answers)
     if name is None:
         sys.stdout.write(lines)
         sys.stdout.flush()
         return
     with atomic_file(Path(name).expanduser(), "w") as stream:
         stream.write(lines)
+
+
+def assert_writable(name: str | None) -> None:
+    """Refuse a file that could not be written, before anything is computed.
+
+    Raises:
+        DataError: It is a folder, or in a folder that is not there.
+    """
+    if name is None:
+        return
+    path = Path(name).expanduser()
+    if path.is_dir():
+        raise DataError(f"task.output={name} is a folder. Name a file for the answers.")
+    if not path.parent.is_dir():
+        raise DataError(f"task.output={name}: there is no folder {path.parent}. Make it, or name another file.")
+
+
+def _written(answer: dict[str, Any]) -> str:
+    """As JSON in one line; letters as they are, unless half of a pair of code units is among them."""
+    line = json.dumps(answer, ensure_ascii=False)
+    return line if line.isascii() or _encodes(line) else json.dumps(answer)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
