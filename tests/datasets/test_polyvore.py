@@ -396,6 +396,7 @@ VECTOR_FAULTS = {
     '{"a": 1}': r"102_5\.json must be a list of numbers",
     "": r"102_5\.json is not JSON",
     "[]": r"102_5\.json has 0 numbers",
+    "[" + 5000 * "9" + ', 2, 3, 4, "x"]': r"102_5\.json is not JSON: Exceeds the limit",
 }
 
 

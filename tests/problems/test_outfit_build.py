@@ -209,8 +209,15 @@ def test_a_category_with_few_tested_items_takes_training_items() -> None:
     own, other = Pool.of(data, np.arange(60, 63)), Pool.of(data, np.arange(60))
     both = own.filled_up(other, 3)
     for c in range(5):
-        chosen = own if own.sizes[c] >= 3 else other
+        chosen = own if own.sizes[c] >= 3 or own.sizes[c] >= other.sizes[c] else other
         expected = chosen.items[chosen.offsets[c] : chosen.offsets[c + 1]]
         assert both.items[both.offsets[c] : both.offsets[c + 1]].tolist() == expected.tolist()
     assert (own.sizes < 3).any()
     assert (own.sizes >= 3).any()
+
+
+def test_a_category_that_training_has_not_keeps_its_few_tested_items() -> None:
+    own, none = Pool(np.array([0, 4, 5]), np.array([0, 1, 3])), Pool(np.array([1]), np.array([0, 1, 1]))
+    both = own.filled_up(none, 4)
+    assert both.items.tolist() == [0, 4, 5]
+    assert both.offsets.tolist() == [0, 1, 3]

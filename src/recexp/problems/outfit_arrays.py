@@ -46,9 +46,10 @@ class Pool:
         return cls(items, np.searchsorted(items, data.category_offsets))
 
     def filled_up(self, other: Pool, least: int) -> Pool:
-        """The same, with the items of ``other`` in categories that have fewer than ``least`` here."""
+        """The same, with the items of ``other`` in categories that have fewer than ``least`` here, and more there."""
         categories = range(len(self.offsets) - 1)
-        parts = [self if self.sizes[c] >= least else other for c in categories]
+        enough = (self.sizes >= least) | (self.sizes >= other.sizes)
+        parts = [self if enough[c] else other for c in categories]
         own = [pool.items[pool.offsets[c] : pool.offsets[c + 1]] for c, pool in zip(categories, parts, strict=True)]
         return Pool(np.concatenate(own), np.concatenate(([0], np.cumsum([len(items) for items in own]))))
 

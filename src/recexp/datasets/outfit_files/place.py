@@ -72,7 +72,7 @@ def parse_json(content: bytes, source: str) -> Any:
             f"{source} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}. Fetch it again, or correct "
             f"it."
         ) from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{source} is not JSON: {error}. Fetch it again, or correct it.") from error
 
 
