@@ -69,3 +69,15 @@ def test_equal_categories_tie_in_any_order() -> None:
     rows = np.stack([draw.permutation(own) for _ in range(200)])
     scores = counts.scores(rows, np.ones((200, 1, 7), dtype=bool))
     assert len(np.unique(scores)) == 1
+
+
+def test_weights_are_shares_of_the_outfits_of_the_first_category() -> None:
+    data = random_outfits(train=50)
+    found = CategoryCounts.of(data, np.arange(50)).conditional()
+    train = [{category_of(data, item) for item in outfit(data, number)} for number in range(50)]
+    for i in range(9):
+        own = [other for other in train if i in other]
+        for j in range(9):
+            share = sum(j in other for other in own) / len(own) if i != j else 0
+            assert found[i, j] == pytest.approx(share, rel=1e-6)
+    assert (found != found.T).any()

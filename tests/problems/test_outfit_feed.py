@@ -92,6 +92,10 @@ def test_pairs_of_an_outfit_may_stay_together() -> None:
     for batch in batches(feed(shuffle="outfits")):
         real = [pair[0] for pair in sets(batch)]
         assert len(set(real[:8])) == len(set(real[8:])) == 1
+    orders = [
+        [pair[0] for batch in batches(feed(shuffle="outfits"), epoch) for pair in sets(batch)] for epoch in (0, 1)
+    ]
+    assert orders[0] != orders[1]
 
 
 @pytest.mark.parametrize("shuffle", ["pairs", "outfits"])

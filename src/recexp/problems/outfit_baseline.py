@@ -73,6 +73,4 @@ def _sums(alone: NDArray[np.float64], pairs: NDArray[np.float64], category: Ids,
     # A node is no pair with itself.
     between = pairs[at[:, :, None], at[:, None, :]] * (1 - np.eye(category.shape[1]))
     total = np.einsum("qkw,qw->qk", weight, alone[at]) + np.einsum("qki,qij,qkj->qk", weight, between, weight) / 2
-    # Rounded, so that equal categories tie whatever the order of the sum.
-    rounded: NDArray[np.float32] = np.round(total, 6).astype(np.float32)
-    return rounded
+    return total.astype(np.float32)

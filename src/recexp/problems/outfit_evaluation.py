@@ -87,5 +87,5 @@ def nodes(placed: PlacedItems, items: Ids, rows: Rows, chosen: slice) -> OutfitN
     used = own != NOTHING
     place = np.where(used, np.searchsorted(items, own), 0)
     category = np.where(used, categories(placed.data, own), 0)
-    arrays = (place, category, rows.member[chosen] & used[:, None])
+    arrays = (place, category, rows.member[chosen])
     return OutfitNodes(*(torch.from_numpy(np.ascontiguousarray(array)).to(placed.device) for array in arrays))
