@@ -73,4 +73,5 @@ def _sums(alone: NDArray[np.float64], pairs: NDArray[np.float64], category: Ids,
     # A node is no pair with itself.
     between = pairs[at[:, :, None], at[:, None, :]] * (1 - np.eye(category.shape[1]))
     total = np.einsum("qkw,qw->qk", weight, alone[at]) + np.einsum("qki,qij,qkj->qk", weight, between, weight) / 2
-    return total.astype(np.float32)
+    scores: NDArray[np.float32] = total.astype(np.float32)
+    return scores
