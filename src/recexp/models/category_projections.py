@@ -33,10 +33,14 @@ def image_products(table: Tensor, items: ItemBatch) -> Tensor:
         present = torch.tensor(items.categories, dtype=torch.int64, device=table.device)
     rows = table_rows(table, present, padded=False)
     lengths = [end - start for start, end in zip(items.bounds, items.bounds[1:], strict=False)]
+    width = items.image.shape[1]
+    matrices = rows.view(len(lengths), width, table.shape[1] // width)
+    if not lengths:
+        # One of several processes may have no row of an update: its gradient of 0 is waited for.
+        return matrices.sum(1)
     # Slices would each have a gradient as large as all of them.
-    matrices = rows.view(len(lengths), items.image.shape[1], -1).unbind(0)
-    runs = items.image.split(lengths)
-    return widened(torch.cat([torch.mm(run, matrix) for run, matrix in zip(runs, matrices, strict=True)]))
+    runs = zip(items.image.split(lengths), matrices.unbind(0), strict=True)
+    return widened(torch.cat([torch.mm(run, matrix) for run, matrix in runs]))
 
 
 def word_sums(table: Tensor, items: ItemBatch, num_words: int) -> Tensor:

@@ -190,7 +190,7 @@ class OutfitGraph(nn.Module):
 def _each(states: Tensor, matrices: Tensor) -> Tensor:
     """Every node's states times its own matrix, [B, W, K, h], at least float32."""
     flat = states.flatten(0, 1)
-    missing = math.ceil(_FEWEST_PRODUCTS / matrices[0].numel()) - flat.shape[1]
+    missing = math.ceil(_FEWEST_PRODUCTS / matrices.shape[1:].numel()) - flat.shape[1]
     if not kernels.hand_written(states) or not 0 < missing <= _FEW_STATES - flat.shape[1]:
         return widened(torch.bmm(flat, matrices)).view_as(states)
     padded = torch.bmm(nn.functional.pad(flat, (0, 0, 0, missing)), matrices)

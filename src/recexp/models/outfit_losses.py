@@ -59,7 +59,7 @@ def swap_distance(image: Tensor, outfits: OutfitNodes, *, slots: int) -> Tensor:
         slots: Number of categories, by which the mean divides.
     """
     sign = outfits.member[:, 0].to(image.dtype) - outfits.member[:, 1].to(image.dtype)
-    signed = image.index_select(0, outfits.node.reshape(-1)).view(*sign.shape, -1) * sign[..., None]
+    signed = image.index_select(0, outfits.node.reshape(-1)).view(*sign.shape, image.shape[1]) * sign[..., None]
     same = (outfits.category[:, :, None] == outfits.category[:, None, :]).to(image.dtype)
     # |sum over a category|^2 is the sum over its pairs: no table of categories is needed.
     paired = (same[..., None] * signed[:, None]).sum(2)

@@ -14,6 +14,7 @@ from recexp.config.settings import OptimSettings
 from recexp.models.ngnn import NGNN
 from recexp.models.outfit_graph import Neighbours
 from recexp.models.outfit_losses import modality_distance, pair_losses
+from recexp.problems.outfit import ItemBatch, OutfitBatch, OutfitNodes
 from recexp.training.optimizers import make_optimizer
 from tests.models.test_ngnn import CASES, dense_loss, dense_parameters, made
 from tests.models.test_outfit_graph import GOLDEN, golden_graph
@@ -24,15 +25,15 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 Part = TypeVar("Part")
 
 
-def placed(part: Part, dtype: torch.dtype | None = None) -> Part:
-    """The tensors of a batch on the NPU."""
+def placed(part: Part, dtype: torch.dtype | None = None, device: str = NPU) -> Part:
+    """The tensors of a batch, or of a part of it, on a device."""
     moved: dict[str, Any] = {}
     for name in (field.name for field in fields(part)):  # type: ignore[arg-type]
         value = getattr(part, name)
         if isinstance(value, Tensor):
-            moved[name] = value.to(NPU, dtype if value.is_floating_point() else None)
+            moved[name] = value.to(device, dtype if value.is_floating_point() else None)
         elif hasattr(value, "__dataclass_fields__"):
-            moved[name] = placed(value, dtype)
+            moved[name] = placed(value, dtype, device)
     return replace(part, **moved)  # type: ignore[type-var]
 
 
@@ -93,6 +94,27 @@ def test_losses_and_gradients_are_those_of_the_dense_form(modalities: tuple[str,
             torch.testing.assert_close(parameter.grad.cpu().double(), exact, rtol=0, atol=atol)
             compared += 1
     assert compared >= 3
+
+
+@pytest.mark.parametrize("device", ["cpu", NPU])
+@pytest.mark.parametrize("modalities", [("image", "text"), ("category",)])
+@pytest.mark.parametrize("options", [{}, {"edges": "cooccurrence", "consistency": "reference_bug"}, {"edges": "mean"}])
+def test_a_process_without_rows_takes_part(modalities: tuple[str, ...], options: dict[str, Any], device: str) -> None:
+    """The last batch of an epoch, shared by two: every parameter has a gradient, of 0."""
+    closet = wardrobe()
+    network = made(closet.only(*modalities), torch.float32, **options).to(device)
+    full = batch_of(closet, random_rows(closet, 3), modalities)
+    none = torch.zeros(0, dtype=torch.int64)
+    features = {"image": full.items.image, "words": full.items.words, "owner": full.items.owner}
+    items = ItemBatch([], [0], none, **{k: v if v is None else v[:0] for k, v in features.items()}, present=none)
+    outfits = OutfitNodes(full.outfits.node[:0], full.outfits.category[:0], full.outfits.member[:0])
+    losses = network.loss(placed(OutfitBatch(items, outfits), device=device))
+    losses.sum().backward()
+    assert losses.shape == (0,)
+    assert all(parameter.grad is not None and not parameter.grad.cpu().any() for parameter in network.parameters())
+    with torch.no_grad():
+        none_scored = network.scores(network.project(placed(items, device=device)), placed(outfits, device=device))
+    assert none_scored.shape == (0, 2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
