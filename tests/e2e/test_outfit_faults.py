@@ -46,7 +46,7 @@ SAYS = {
     "model=ngnn dataset=polyvore dataset.malformed_limit=3": "it needs dataset.malformed=skip",
     "model=ngnn dataset=polyvore problem.protocols=[random]": "random_category, same_category, published",
     "model=ngnn dataset=polyvore problem.protocols=[]": "at least one",
-    "model=ngnn dataset=polyvore problem.negatives.category=hard": "random, same, frequency",
+    "model=ngnn dataset=polyvore problem.negatives.category=hard": "random, same, mixed, frequency",
     "model=ngnn dataset=polyvore problem.validation_share=0.2": "it needs problem.validate=true",
     "model=ngnn dataset=polyvore trainer.early_stop_patience=3": "it needs problem.validate=true",
     "model=ngnn dataset=polyvore trainer.monitor=val/fitb_random_category": "it needs problem.validate=true",
@@ -242,6 +242,7 @@ def test_questions_about_nothing_known_are_left_to_chance(recexp: InProcess) -> 
 NAMES = ("red wool coat", "blue wool hat", "red silk scarf", "blue silk dress")
 
 
+@pytest.mark.slow
 def test_raw_outfits_with_the_items_names(recexp: InProcess) -> None:
     def made(first: int, count: int) -> dict[str, list[tuple[int, int, str]]]:
         return {str(first + n): [(c, c + 1, NAMES[(n + c) % 4]) for c in range(5) if (n + c) % 6] for n in range(count)}
