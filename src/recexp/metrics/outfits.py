@@ -44,8 +44,10 @@ def repeated(credit: Credit, repeats: int) -> tuple[float, float]:
 
     Args:
         credit: [repeats * Q], repeat by repeat.
-        repeats: How often the same questions were drawn; 1 has no spread, and NaN as the error.
+        repeats: How often the same questions were drawn; 1 has no spread, and NaN as the error. No question: NaN.
     """
+    if not credit.size:
+        return math.nan, math.nan
     means = credit.reshape(repeats, -1).mean(axis=1)
     error = float(means.std(ddof=1)) / math.sqrt(repeats) if repeats > 1 else math.nan
     return float(means.mean()), error

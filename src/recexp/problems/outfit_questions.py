@@ -160,6 +160,9 @@ def published(data: Outfits, questions: PublishedQuestions) -> Questions:
     outfit = np.take_along_axis(context, np.maximum(source, 0), axis=1)
     outfit[columns == position[:, None]] = NOTHING
     outfit[replaced_by_later(data, outfit)] = NOTHING
+    if not len(answers):
+        # Who has only the labelled outfits is asked nothing else.
+        answers = np.zeros((0, ANSWERS), dtype=np.int64)
     answers, place = _mixed(Generator(Philox(key=[0, _STREAMS[PUBLISHED]])), answers)
     blanks = blank_rows(data, outfit, position, answers)
     items = np.where(questions.outfit < 0, NOTHING, questions.outfit).astype(np.int64)
