@@ -177,7 +177,7 @@ def test_validation_has_questions_of_its_own() -> None:
 
 def test_labelled_outfits_without_published_questions() -> None:
     nothing, outfits = np.zeros((0, 0), np.int32), np.array([[0, 1], [2, -1]], np.int32)
-    labelled = PublishedQuestions(nothing, nothing[:, 0], nothing, outfits, np.array([1, 0], np.uint8))
+    labelled = PublishedQuestions(nothing, nothing.reshape(0), nothing, outfits, np.array([1, 0], np.uint8))
     made = posed(random_outfits(published=labelled), protocols=["published"])
     asked = made.module.evaluations["test"].questions
     scores = [np.full(rows.member.shape[:2], number, np.float32) for number, rows in enumerate(rows_of(asked))]
