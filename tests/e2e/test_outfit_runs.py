@@ -76,7 +76,7 @@ def test_mlflow_has_the_run(recexp: InProcess, tmp_path: Path) -> None:
     assert found.info.status == "FINISHED"
     assert {name: found.data.metrics[name] for name in measured(run)} == pytest.approx(measured(run))
     assert found.data.params["model.steps"] == "3"
-    assert found.data.params["problem.negatives.category"] == "random"
+    assert found.data.params["problem.negatives.category"] == "mixed"
     assert found.data.tags["data.synthetic"] == "true"
     assert {"recexp.protocol", "recexp.identity"} <= set(found.data.tags)
 

@@ -162,3 +162,9 @@ def test_reports_import_no_torch_and_no_matplotlib():
         "sys.exit(bool({'torch', 'matplotlib', 'mlflow'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_standard_error_is_not_compared_with_that_of_the_floor(summary):
+    row = MetricRow("test/fitb_random_category_se", 0.002, 0.0017, "standard error")
+    line = next(text for text in printed(replace(summary, metrics=[row])).splitlines() if "_se" in text)
+    assert line.split()[1:4] == ["0.0020", "0.0017", "-"]

@@ -69,7 +69,9 @@ class RunSummary:
 def cells(row: MetricRow) -> tuple[str, str, str, str, str]:
     """The row's texts in the order of ``COLUMNS``."""
     floor = "-" if row.floor is None else f"{row.floor:.4f}"
-    return row.name, f"{row.value:.4f}", floor, _against(row.value, row.floor), row.protocol or "-"
+    # A standard error is no achievement.
+    against = "-" if row.name.endswith("_se") else _against(row.value, row.floor)
+    return row.name, f"{row.value:.4f}", floor, against, row.protocol or "-"
 
 
 def _against(value: float, floor: float | None) -> str:
