@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 
 from recexp.models import kernels, native
 from recexp.models.gru_arithmetic import ByNumpy, Compiled, Work
+from recexp.models.native_check import check
 from recexp.models.products import LARGE, linear
 from recexp.models.tables import RowGradient
 from recexp.training.row_rules import AdagradMomentum
@@ -194,3 +196,17 @@ def test_products(rows: int) -> None:
     out = torch.empty(rows, 2000)
     assert linear(x, weight.t().contiguous().t(), out=out) is out
     torch.testing.assert_close(out.double(), expected - bias, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("wrong", ["softmax_gradient", "adagrad_momentum", "graph_forward", "graph_backward"])
+def test_each_family_of_loops_is_looked_at_when_it_is_loaded(wrong: str) -> None:
+    library = native.library()
+    assert library is not None
+
+    class Broken:
+        def __getattr__(self, name: str) -> Any:
+            return (lambda *_: 0.0) if name == wrong else getattr(library, name)
+
+    check(library)
+    with pytest.raises(ValueError, match="does not compute"):
+        check(Broken())  # type: ignore[arg-type]

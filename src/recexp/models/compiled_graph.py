@@ -21,7 +21,7 @@ _PARAMETERS = ("w_out", "w_msg", *_DENSE)
 _RESULTS = ("scores", "d_scores", "d_projected", *(f"d_{name}" for name in _PARAMETERS), "room")
 
 
-class _Layout(ctypes.Structure):
+class GraphLayout(ctypes.Structure):
     """As ``Graph`` in native_graph.cpp: the numbers, then addresses."""
 
     _fields_ = [
@@ -50,7 +50,7 @@ class CompiledGraph:
             edges: A word of ``EDGES``.
             cooccurrence: From one category to another, float32 [C, C]; only for ``cooccurrence``.
         """
-        self._library, self._layout = library, _Layout()
+        self._library, self._layout = library, GraphLayout()
         self._parameters: dict[str, Tensor] = {name: getattr(graph, name) for name in _PARAMETERS}
         self._room = torch.empty(0)
         self._held: dict[str, Tensor | None] = {}

@@ -20,9 +20,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-
 from recexp.models import kernels
+from recexp.models.native_check import check
 
 SOURCES = tuple(
     Path(__file__).with_name(name)
@@ -79,7 +78,7 @@ def _library(folder: Path) -> ctypes.CDLL | None:
             for name, (result, arguments) in _SIGNATURES.items():
                 function = getattr(loaded, name)
                 function.restype, function.argtypes = result, arguments
-            _check(loaded)
+            check(loaded)
         except (OSError, AttributeError, subprocess.SubprocessError, ValueError) as error:
             told = error.stderr.strip()[-300:] if isinstance(error, subprocess.CalledProcessError) else str(error)
             reasons.append(f"{' '.join(compiler)}: {told}")
@@ -152,28 +151,3 @@ def _processor() -> str:
     except OSError:
         return f"{platform.machine()} {platform.processor()} {platform.node()}"
     return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU"))}))
-
-
-def _check(loaded: ctypes.CDLL) -> None:
-    """Compare loops with numpy: a compiler that takes too many liberties is not used.
-
-    Raises:
-        ValueError: They differ.
-    """
-    draw = np.random.default_rng(0)
-    scores = draw.normal(size=(3, 37)).astype(np.float32) * 20
-    scores[:, 5] = -np.inf
-    own, transposed, sums = np.array([1, 2, 36]), np.empty((37, 3), np.float32), np.empty(37, np.float32)
-    share = np.exp(scores.astype(np.float64) - scores.max(1, keepdims=True))
-    share /= share.sum(1, keepdims=True)
-    loss = -np.log(share[range(3), own]).sum()
-    share[range(3), own] -= 1
-    arrays = (scores.ctypes.data, transposed.ctypes.data, sums.ctypes.data)
-    found = loaded.softmax_gradient(3, 37, own.ctypes.data, 0.5, *arrays)
-    value, gradient, total, velocity = (np.abs(draw.normal(size=37)).astype(np.float32) for _ in range(4))
-    moved = 0.5 * velocity - 0.1 * gradient / np.sqrt(total + gradient**2 + 0.01)
-    expected = value + moved
-    loaded.adagrad_momentum(37, 0.1, 0.5, 0.01, *(a.ctypes.data for a in (gradient, value, total, velocity)))
-    sound = np.allclose(found, loss, rtol=1e-5) and np.allclose(transposed.T, share / 2, atol=1e-6)
-    if not (sound and np.allclose(velocity, moved, atol=1e-5) and np.allclose(value, expected, atol=1e-5)):
-        raise ValueError("it does not compute what it should")
