@@ -39,8 +39,9 @@ def test_an_unknown_way_with_ties_is_refused() -> None:
 
 
 def test_pairs_count_ties_half() -> None:
-    real, other = np.array([1, 1, 0, np.nan], np.float32), np.array([0, 1, 1, 0], np.float32)
-    assert pair_credit(real, other).tolist() == [1, 0.5, 0, 0]
+    real = np.array([1, 1, 0, np.nan, 0, 100, 100, np.inf, np.inf, -np.inf], np.float32)
+    other = np.array([0, 1, 1, 0, np.nan, 100.00001, 100.1, 1, np.inf, 0], np.float32)
+    assert pair_credit(real, other).tolist() == [1, 0.5, 0, 0, 0, 0.5, 0, 1, 0.5, 0]
 
 
 def test_the_spread_is_that_of_the_repeats() -> None:

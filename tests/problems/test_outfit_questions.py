@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -126,3 +128,38 @@ def test_published_questions(asked: tuple[Outfits, PublishedQuestions]) -> None:
     assert items(found.other, 0, 0) == {a + 1}
     assert [mask.tolist() for mask in found.complete] == [[True, False], [True]]
     assert not found.paired
+
+
+def test_wrong_answers_of_one_category_differ_and_every_item_comes() -> None:
+    data = random_outfits(train=200, test=40, categories=3, longest=3)
+    pool = Pool.of(data, np.arange(200, 240))
+    assert pool.sizes.min() > 4
+    asked = drawn(data, np.arange(200, 240), pool, protocol="same_category", repeats=200, seed=1)
+    answers = asked.blanks.items[:, -4:]
+    assert (np.diff(np.sort(answers, axis=1), axis=1) > 0).all()
+    wrong = answers[np.arange(4) != asked.true[:, None]]
+    counts = np.bincount(np.searchsorted(pool.items, wrong), minlength=len(pool.items))
+    shares = [counts[a:b] / counts[a:b].sum() * (b - a) for a, b in pairwise(pool.offsets)]
+    assert min(share.min() for share in shares) > 0.6
+    assert max(share.max() for share in shares) < 1.5
+
+
+def test_too_few_items_repeat() -> None:
+    pool = Pool(np.array([3, 4, 9]), np.array([0, 2, 2, 3]))
+    draw = np.random.default_rng(0)
+    found = pool.distinct(np.array([0, 0, 2, 1]), np.array([3, 7, 9, 5]), 3, draw)
+    assert set(found[0]) <= {3, 4}
+    assert found[0, 0] == 4
+    assert sorted(set(found[1])) == [3, 4]
+    assert set(found[2]) == {9}
+    assert set(found[3]) == {NOTHING}
+
+
+def test_guesses_are_right_in_a_quarter_of_the_blanks() -> None:
+    data = random_outfits(train=50, test=400, categories=3, longest=3)
+    pool = Pool.of(data, np.arange(50, 450))
+    score = np.random.default_rng(3).normal(size=(100, data.num_items))
+    asked = drawn(data, np.arange(50, 450), pool, protocol="same_category", repeats=3, seed=1)
+    answers = asked.blanks.items[:, -4:]
+    hits = [(own[answers].argmax(axis=1) == asked.true).mean() for own in score]
+    assert np.mean(hits) == pytest.approx(0.25, abs=0.005)

@@ -35,7 +35,8 @@ def blank_credit(scores: Scores, ties: str = "fair") -> Credit:
 
 def pair_credit(real: Scores, other: Scores) -> Credit:
     """1 where the real outfit of a pair scores more, 1/2 where both score the same, [P]."""
-    credit: Credit = (real > other) + 0.5 * (real == other)
+    room = np.where(np.isfinite(real), ROUNDING * np.maximum(np.abs(real), 1), 0)
+    credit: Credit = 0.5 * (other <= real + room) + 0.5 * (other < real - room)
     return credit
 
 

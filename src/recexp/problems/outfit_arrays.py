@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from recexp.datasets.outfits import Outfits
@@ -68,6 +69,30 @@ class Pool:
         """The same, but the next item where it is ``than``; only in a category of one item that item itself."""
         drawn = self.of_categories(category, number)
         return np.where(drawn == than, self.of_categories(category, number + 1), drawn)
+
+    def distinct(self, category: Ids, than: Ids, count: int, draw: Generator) -> Ids:
+        """Different items of each category, none of them ``than``, [Q, count]; items repeat where there are too few.
+
+        Args:
+            category: [Q].
+            than: An item, of the pool or not, [Q].
+            count: Items for each.
+            draw: Where chance comes from.
+        """
+        size = self.sizes[category]
+        place = np.searchsorted(self.items, than)
+        known = (place < len(self.items)) & (self.items[np.minimum(place, len(self.items) - 1)] == than)
+        # Places within the category that are taken, ascending; one behind the last is none.
+        taken = np.where(known, place - self.offsets[category], size)[:, None]
+        found = []
+        for _ in range(count):
+            free = size - (taken < size[:, None]).sum(axis=1)
+            number = draw.integers(0, np.maximum(free, 1))
+            for column in range(taken.shape[1]):
+                number = number + (number >= taken[:, column])
+            found.append(self.of_categories(category, number))
+            taken = np.sort(np.concatenate((taken, np.minimum(number, size)[:, None]), axis=1), axis=1)
+        return np.stack(found, axis=1)
 
     def filled(self) -> Ids:
         """Categories that have an item."""

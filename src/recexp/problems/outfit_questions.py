@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator, Philox
 
-from recexp.datasets.outfits import Outfits, PublishedQuestions
+from recexp.datasets.outfits import UNKNOWN, Outfits, PublishedQuestions
 from recexp.problems.outfit_arrays import NOTHING, Ids, Mask, Pool, categories, in_place_of, last_of_category, padded
 
 #: Answers of a question, the true one among them.
@@ -102,8 +102,12 @@ def _draw(data: Outfits, true: Ids, pool: Pool, protocol: str, draw: Generator) 
     lengths = (true != NOTHING).sum(axis=1)
     position = draw.integers(0, np.maximum(lengths, 1))
     missing = np.take_along_axis(true, position[:, None], 1)[:, 0]
-    asked = _categories(draw, pool, protocol, np.repeat(data.category_of(missing)[:, None], ANSWERS - 1, 1))
-    wrong = pool.other_than(asked, draw.integers(0, 2**62, asked.shape), missing[:, None])
+    if protocol == SAME:
+        # Of few items, one drawn twice would make three answers of four.
+        wrong = pool.distinct(data.category_of(missing), missing, ANSWERS - 1, draw)
+    else:
+        asked = _categories(draw, pool, protocol, np.zeros((rows, ANSWERS - 1), dtype=np.int64))
+        wrong = pool.other_than(asked, draw.integers(0, 2**62, asked.shape), missing[:, None])
     answers, place = _mixed(draw, np.concatenate((missing[:, None], wrong), axis=1))
     blanks = blank_rows(data, true, position, answers)
     replaced = _categories(draw, pool, protocol, np.where(true == NOTHING, 0, category))
@@ -167,7 +171,7 @@ def published(data: Outfits, questions: PublishedQuestions) -> Questions:
     blanks = blank_rows(data, outfit, position, answers)
     items = np.where(questions.outfit < 0, NOTHING, questions.outfit).astype(np.int64)
     rows = _single(data, items)
-    whole = ~(questions.outfit == -1).any(axis=1)
+    whole = ~(questions.outfit == UNKNOWN).any(axis=1)
     chosen = questions.label.astype(bool)
     real, other = (Rows(rows.items[mask], rows.named[mask], rows.member[mask]) for mask in (chosen, ~chosen))
     complete = (whole[chosen], whole[~chosen])
