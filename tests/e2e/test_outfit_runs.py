@@ -122,6 +122,18 @@ def test_prepare_reads_the_real_outfits(recexp: InProcess, real_data: Path) -> N
     assert "3,076 questions, 7,076 labelled outfits" in out
 
 
+def test_questions_can_be_written(recexp: InProcess, tmp_path: Path) -> None:
+    done = recexp.run("task=questions", *SMALL, f"task.output={tmp_path}/asked", "problem.repeats=2")
+    written = {str(path.relative_to(tmp_path)) for path in tmp_path.glob("asked/*/*")}
+    names = ("fill_in_blank_test.json", "fashion_compatibility_prediction.txt")
+    assert written == {
+        f"asked/{protocol}/{name}" for protocol in ("random_category", "same_category") for name in names
+    }
+    assert "same_category" in done.out
+    refused = recexp.run("task=questions", "model=attrec", "dataset=ml1m_synthetic", code=2)
+    assert "problem=next_item asks none" in refused.err
+
+
 def test_a_sweep_trains_each_choice(recexp: InProcess) -> None:
     recexp.run("-m", *SMALL, "problem.negatives.category=random,same", "model.edges=complete,mean")
     assert len({run.parent for run in recexp.runs()}) == 4
