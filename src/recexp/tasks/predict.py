@@ -41,7 +41,7 @@ def run(config: Mapping[str, Any]) -> None:
             checkpoint = checkpoint or of_configuration(session)
             answers = _answers(session, checkpoint, sent, task)
     write_answers(answers, task["output"])
-    _log.info("%d answered with %s", len(answers), checkpoint)
+    _log.info("answered %d request%s with %s", len(answers), "s" * (len(answers) != 1), checkpoint)
 
 
 def _answers(session: Session, checkpoint: Path, sent: list[Any], task: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from recexp.datasets.malformed import Malformed, Policy
@@ -83,7 +84,8 @@ class Acceptance:
             if fault is not None:
                 malformed.add(fault.kind, number, str(fault))
             elif isinstance(outfit, RawOutfit):
-                self._where[outfit.label] = f"outfit {number} of {source}"
+                # A long folder would push the file's name out of the message.
+                self._where[outfit.label] = f"outfit {number} of {PurePath(source).name}"
                 used.append(outfit)
         for kind, count in malformed.counts.items():
             self.counts[kind] = self.counts.get(kind, 0) + count
