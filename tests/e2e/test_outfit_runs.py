@@ -134,6 +134,7 @@ def test_questions_can_be_written(recexp: InProcess, tmp_path: Path) -> None:
     assert "problem=next_item asks none" in refused.err
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_each_choice(recexp: InProcess) -> None:
     recexp.run("-m", *SMALL, "problem.negatives.category=random,same", "model.edges=complete,mean")
     assert len({run.parent for run in recexp.runs()}) == 4

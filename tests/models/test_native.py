@@ -118,7 +118,7 @@ def test_what_was_compiled_is_used_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(list((tmp_path / "new").iterdir())) == 2
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.999])
+@pytest.mark.parametrize("share", [pytest.param(n, marks=pytest.mark.slow) for n in (0.0, 0.3, 0.999)] + [0.7])
 def test_a_damaged_library_is_compiled_again(share: float, tmp_path: Path) -> None:
     kernels.choose("auto", tmp_path / "new")
     assert native.library() is not None

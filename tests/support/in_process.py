@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ import torch
 from recexp import cli
 from recexp.models import kernels
 
+#: The first folder of compiled loops of this process: what they are compiled from does not change.
+_compiled: list[Path] = []
 #: Whose levels a command sets for its process.
 LOGGERS = ("recexp", "pytorch_lightning", "lightning.pytorch")
 
@@ -38,7 +41,9 @@ class InProcess:
     """Runs commands with their runs in one folder and their data in another."""
 
     def __init__(self, folder: Path, cache: Path) -> None:
-        self.folder = folder
+        self.folder, self._native = folder, cache / "native"
+        if _compiled and not self._native.exists():
+            shutil.copytree(_compiled[0], self._native)
         self._own = [
             "device=cpu", "device.threads=1", "tracking=off", "trainer.progress=off", f"paths.root={folder}",
             f"paths.cache={cache}",
@@ -70,6 +75,8 @@ class InProcess:
             for name, logger in loggers.items():
                 logger.setLevel(levels[name])
             loggers[""].handlers[:] = handlers
+        if not _compiled and any(self._native.glob("*.so")):
+            _compiled.append(self._native)
         return Done(found, out.getvalue(), err.getvalue())
 
     def run(self, *words: str, code: int = 0) -> Done:
