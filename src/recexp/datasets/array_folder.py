@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import logging
 import mmap
 import platform
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,30 @@ ROWS = 1 << 16
 _SEEN = "checked.json"
 #: MAP_NORESERVE, which Python's mmap names from 3.13 on, by machine.
 _NO_RESERVE = {"x86_64": 0x4000, "aarch64": 0x4000}
+
+
+_log = logging.getLogger(__name__)
+_Opened = TypeVar("_Opened")
+
+
+def opened(folder: Path, read: Callable[[], _Opened]) -> _Opened | None:
+    """What ``read`` makes of a published folder; None where there is none, or where it is not whole: said as a warning.
+
+    Raises:
+        OSError: it may not be read, or memory is short: building it again would not help.
+    """
+    try:
+        return read()
+    except FileNotFoundError:
+        if folder.exists():
+            _log.warning("%s is not complete and is built again", folder)
+    except PermissionError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            raise
+        _log.warning("%s is damaged (%s) and is built again", folder, error)
+    return None
 
 
 def row_sum(array: npt.NDArray[Any], workers: int | None = None) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
-import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from recexp.datasets import cache
-from recexp.datasets.array_folder import ROWS, check_once, describe, file_sum, open_array, read_rows, row_sum
+from recexp.datasets.array_folder import ROWS, check_once, describe, file_sum, open_array, opened, read_rows, row_sum
 from recexp.datasets.events import DataMeta
 from recexp.datasets.impressions import Field, Impressions
 from recexp.datasets.parallel import in_order
@@ -23,7 +21,6 @@ from recexp.storage.atomic import write_json
 from recexp.storage.checksum import sha256_json
 
 MEMBERS = ("label", "dense", "ids")
-_log = logging.getLogger(__name__)
 
 
 def fingerprint_of(
@@ -73,10 +70,10 @@ def publish(folder: Path, impressions: Impressions) -> Impressions:
         )  # fmt: skip
         total = fingerprint_of(stated, impressions.fields, impressions.dense_names, impressions.bounds)
         write_meta(temp, written, dataclasses.replace(meta, fingerprint=total))
-    opened = load(folder)
-    if opened is None:
+    found = load(folder)
+    if found is None:
         raise DataError(f"{folder} was written and cannot be read again: check the disk, or set paths.cache.")
-    return opened
+    return found
 
 
 def load(folder: Path) -> Impressions | None:
@@ -85,30 +82,23 @@ def load(folder: Path) -> Impressions | None:
     Arrays are mapped copy-on-write: writing into them changes no file. Sizes and types are always compared; the sum of
     the labels and the range of every field's ids when the files are new or changed since.
     """
-    try:
-        content = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        arrays = {name: open_array(folder, name, content["arrays"][name]) for name in MEMBERS}
-        impressions = Impressions(
-            **arrays,
-            fields=tuple(Field(**field) for field in content["fields"]),
-            dense_names=tuple(content["dense_names"]),
-            bounds=tuple(content["bounds"]),
-            split=content["split"],
-            meta=DataMeta(**content["meta"]),
-        )
-        _check_shapes(impressions)
-        check_once(folder, MEMBERS, lambda: _check_content(folder, impressions, content["arrays"]["label"]["sha256"]))
-        return impressions
-    except FileNotFoundError:
-        if folder.exists():
-            _log.warning("%s is not complete and is built again", folder)
-    except PermissionError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-            raise
-        _log.warning("%s is damaged (%s) and is built again", folder, error)
-    return None
+    return opened(folder, lambda: _read(folder))
+
+
+def _read(folder: Path) -> Impressions:
+    content = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    arrays = {name: open_array(folder, name, content["arrays"][name]) for name in MEMBERS}
+    impressions = Impressions(
+        **arrays,
+        fields=tuple(Field(**field) for field in content["fields"]),
+        dense_names=tuple(content["dense_names"]),
+        bounds=tuple(content["bounds"]),
+        split=content["split"],
+        meta=DataMeta(**content["meta"]),
+    )
+    _check_shapes(impressions)
+    check_once(folder, MEMBERS, lambda: _check_content(folder, impressions, content["arrays"]["label"]["sha256"]))
+    return impressions
 
 
 def _check_shapes(impressions: Impressions) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recexp.datasets import cache
-from recexp.datasets.array_folder import check_once, describe, file_sum, open_array, row_sum
+from recexp.datasets.array_folder import check_once, describe, file_sum, open_array, opened, row_sum
 from recexp.datasets.events import DataMeta
 from recexp.datasets.outfits import UNUSED, Category, Outfits, PublishedQuestions
 from recexp.datasets.table import WrittenOutfits
@@ -27,7 +25,6 @@ _ALWAYS = {"category_offsets": "<i8", "members": "<i4", "offsets": "<i8", "item_
 _FEATURES = {IMAGE: "<f2", "words": "<i4", "word_offsets": "<i8"}
 _QUESTIONS = {"context": "<i4", "position": "<i4", "answers": "<i4", "outfit": "<i4", "label": "|u1"}
 _PREFIX = "question_"
-_log = logging.getLogger(__name__)
 
 
 def write(folder: Path, outfits: Outfits, *, image_sum: str | None = None) -> WrittenOutfits:
@@ -105,10 +102,10 @@ def publish(folder: Path, outfits: Outfits) -> Outfits:
     with cache.building(folder) as temp:
         written = write(temp, outfits)
         write_meta(temp, written, dataclasses.replace(outfits.meta, fingerprint=fingerprint_of(written)))
-    opened = load(folder)
-    if opened is None:
+    found = load(folder)
+    if found is None:
         raise DataError(f"{folder} was written and cannot be read again: check the disk, or set paths.cache.")
-    return opened
+    return found
 
 
 def load(folder: Path) -> Outfits | None:
@@ -117,22 +114,15 @@ def load(folder: Path) -> Outfits | None:
     Arrays are mapped copy-on-write: writing into them changes no file. Sizes and types are always compared; the sums
     of all arrays and whether they fit each other when the files are new or changed since.
     """
-    try:
-        content = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        outfits = _opened(folder, content)
-        names = [*content["arrays"]]
-        check_once(folder, names, lambda: _check_content(folder, outfits, content["arrays"]))
-        return outfits
-    except FileNotFoundError:
-        if folder.exists():
-            _log.warning("%s is not complete and is built again", folder)
-    except PermissionError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-            raise
-        _log.warning("%s is damaged (%s) and is built again", folder, error)
-    return None
+    return opened(folder, lambda: _read(folder))
+
+
+def _read(folder: Path) -> Outfits:
+    content = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    outfits = _opened(folder, content)
+    names = [*content["arrays"]]
+    check_once(folder, names, lambda: _check_content(folder, outfits, content["arrays"]))
+    return outfits
 
 
 def _opened(folder: Path, content: Mapping[str, Any]) -> Outfits:

@@ -14,9 +14,8 @@ from recexp.datasets.outfits import Outfits
 from recexp.errors import DataError
 from recexp.problems.outfit import ItemBatch, ItemStep, OutfitNodes, QuestionStep
 from recexp.problems.outfit_arrays import NOTHING, Ids, Pool, padded
-from recexp.problems.outfit_evaluation import ITEMS_AT_ONCE, needed
+from recexp.problems.outfit_evaluation import ITEMS_AT_ONCE
 from recexp.problems.outfit_items import PlacedItems
-from recexp.problems.outfit_questions import Rows
 from recexp.problems.outfit_requests import GivenItem, Request
 
 #: Candidates beside which an outfit is scored at a time.
@@ -51,8 +50,7 @@ class OutfitAnswers:
         wanted = self._candidates(sorted({category for request in requests for category in request.complete}))
         given = [item.number for request in requests for item in request.items if item.number is not None]
         candidates = np.concatenate([wanted, np.array(given, dtype=np.int64)])
-        rows = Rows(known, (known != NOTHING)[:, None], (known != NOTHING)[:, None])
-        self._items = np.union1d(needed([rows]), candidates)
+        self._items = np.union1d(known[known != NOTHING], candidates)
         self._own = [item for request in requests for item in request.items if item.number is None]
         self._order = np.argsort([item.category for item in self._own], kind="stable")
         self._place_of_own = {id(self._own[at]): len(self._items) + n for n, at in enumerate(self._order)}
